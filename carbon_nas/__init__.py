@@ -1,0 +1,1 @@
+"""A daemon that searches for neural architectures when the electricity is clean."""

@@ -1,0 +1,106 @@
+"""Finding parts by name, through entry points: ours are registered exactly as a stranger's are.
+
+A group's name is the import path of its concept: `carbon_nas.providers`, `.policies`, `.spaces`,
+`.controllers`, `.executors`.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from carbon_nas.errors import ConfigurationError
+
+GROUPS = ("providers", "policies", "spaces", "controllers", "executors")
+
+
+def registered(group: str) -> dict[str, EntryPoint]:
+    """Give every plug-in of a group by name.
+
+    Raises:
+        ConfigurationError: two distributions claim one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=f"carbon_nas.{group}"):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ConfigurationError(
+                f"{point.name!r} is claimed by {_owner(other)} and by {_owner(point)}; uninstall one of them",
+                key=f"carbon_nas.{group}",
+            )
+    return dict(sorted(found.items()))
+
+
+def load(group: str, name: str, *, key: str) -> Any:
+    """Give the class registered as `name`.
+
+    Raises:
+        ConfigurationError: no such name, two of them, or its module cannot be imported.
+    """
+    known = registered(group)
+    if name not in known:
+        raise ConfigurationError(
+            f"no {group.removesuffix('s')} named {name!r}{suggestion(name, known)}; known: {', '.join(known)}",
+            key=key,
+        )
+    try:
+        return known[name].load()
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{name!r} of {_owner(known[name])} cannot be imported: {error}", key=key
+        ) from error
+
+
+def build(group: str, name: str, options: Mapping[str, object], *, key: str, **context: object) -> Any:
+    """Make the part `name` from its section of the configuration and what its contract hands it.
+
+    Raises:
+        ConfigurationError: unknown name, unknown option, or an option of the wrong type or value.
+    """
+    cls = load(group, name, key=key)
+    return cls(check_options(cls.Options, options, key=f"{key}.{name}"), **context)
+
+
+def check_options(cls: type, options: Mapping[str, object], *, key: str) -> Any:
+    """Make an options object, refusing unknown keys and wrong types, each with the key that is meant."""
+    adapter = TypeAdapter(cls)
+    known = [field["name"] for field in _fields(adapter)]
+    for name in options:
+        if name not in known:
+            raise ConfigurationError(
+                f"unknown key{suggestion(name, known)}; known: {', '.join(known) or 'none'}",
+                key=f"{key}.{name}",
+            )
+    try:
+        return adapter.validate_python(dict(options))
+    except ValidationError as error:
+        raise describe(error, key=key) from error
+
+
+def describe(error: ValidationError, *, key: str) -> ConfigurationError:
+    """Say in one line what pydantic found first: key, value, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join([key, *map(str, first["loc"])]) if key else ".".join(map(str, first["loc"]))
+    value = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+    return ConfigurationError(f"{first['msg'].removeprefix('Value error, ')}{value}", key=where)
+
+
+def suggestion(name: str, known: Mapping[str, object] | list[str]) -> str:
+    """Give the nearest right name, as ` (did you mean 'x'?)`, or nothing."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _fields(adapter: "TypeAdapter[Any]") -> list[dict[str, str]]:
+    schema = adapter.json_schema()
+    return [{"name": name} for name in schema.get("properties", {})]
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+STRICT = ConfigDict(extra="forbid", frozen=True)
+"""For plug-ins that write their options as a pydantic model."""
