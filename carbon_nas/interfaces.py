@@ -12,21 +12,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from carbon_nas.model import (
-    Candidate,
     Capabilities,
     Decision,
     EnergyReading,
-    Evaluation,
     Handle,
-    Job,
     JobSpec,
-    LedgerEntry,
     Observation,
     Reading,
     RunStatus,
     Situation,
     Slot,
-    Transition,
 )
 
 if TYPE_CHECKING:  # the daemon never imports torch
@@ -138,7 +133,7 @@ class Controller(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs on slots. Constructor: `(options, *, clock, zone)`.
+    """Runs jobs on slots. Constructor: `(options, *, zone, directory)`, the directory its own, for logs.
 
     Runners follow the protocol of `evaluate.runner`, so that a job can be suspended and found again.
     """
@@ -179,21 +174,3 @@ class Meter(Protocol):
     @property
     def device(self) -> str: ...
     def read(self) -> EnergyReading: ...
-
-
-class Store(Protocol):
-    """What survives a crash. Each method is one transaction: all of it is kept, or nothing."""
-
-    def add_candidates(self, candidates: Sequence[Candidate]) -> int:
-        """Keep those not yet known; say how many."""
-        ...
-
-    def add_job(self, job: Job, why: str) -> None: ...
-    def jobs(self) -> Sequence[Job]: ...
-    def move(
-        self, job: Job, step: Transition, *, handle: Handle | None = None, found: Sequence[Evaluation] = ()
-    ) -> None:
-        """Keep a job's new state together with what its attempt found out."""
-
-    def add_entries(self, entries: Sequence[LedgerEntry], marks: Mapping[str, float]) -> None:
-        """Add ledger rows and move the counters' marks with them, so that no joule is counted twice."""

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from carbon_nas.errors import ConfigurationError
 
@@ -65,8 +65,8 @@ def build(group: str, name: str, options: Mapping[str, object], *, key: str, **c
 
 def check_options(cls: type, options: Mapping[str, object], *, key: str) -> Any:
     """Make an options object, refusing unknown keys and wrong types, each with the key that is meant."""
-    adapter = TypeAdapter(cls)
-    known = [field["name"] for field in _fields(adapter)]
+    adapter: TypeAdapter[Any] = TypeAdapter(cls)
+    known = list(adapter.json_schema().get("properties", {}))
     for name in options:
         if name not in known:
             raise ConfigurationError(
@@ -93,14 +93,5 @@ def suggestion(name: str, known: Mapping[str, object] | list[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _fields(adapter: "TypeAdapter[Any]") -> list[dict[str, str]]:
-    schema = adapter.json_schema()
-    return [{"name": name} for name in schema.get("properties", {})]
-
-
 def _owner(point: EntryPoint) -> str:
     return point.dist.name if point.dist else point.value
-
-
-STRICT = ConfigDict(extra="forbid", frozen=True)
-"""For plug-ins that write their options as a pydantic model."""

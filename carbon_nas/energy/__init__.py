@@ -1,0 +1,1 @@
+"""Joules and grams: meters, the ledger's arithmetic, what-if comparisons."""

@@ -1,0 +1,253 @@
+"""Keeps the queue filled: teaches the controller what came out, asks it for candidates, makes the next jobs.
+
+What to do is decided by `search.study`; this is its shell, between the store and the controller.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from carbon_nas.errors import SearchError
+from carbon_nas.interfaces import Clock
+from carbon_nas.model import (
+    Candidate,
+    Evaluation,
+    Job,
+    JobKind,
+    JobState,
+    Observation,
+    SearchProgress,
+    emissions_grams,
+)
+from carbon_nas.search.reward import RewardSettings, observation
+from carbon_nas.search.study import Study, StudySettings
+from carbon_nas.store.sql import OPEN_STATES, SqlStore
+
+
+class AsyncController(Protocol):
+    """A controller wherever it runs; see `search.child`."""
+
+    async def start(self, state: Mapping[str, object] | None) -> None:
+        """Go on from a kept state, or begin."""
+
+    async def propose(self, n: int) -> list[str]:
+        """See `interfaces.Controller`."""
+        ...
+
+    async def observe(self, observations: list[Observation]) -> None:
+        """See `interfaces.Controller`."""
+
+    async def state_dict(self) -> dict[str, object]:
+        """See `interfaces.Controller`."""
+        ...
+
+    async def close(self) -> None:
+        """End the child, if there is one."""
+
+    def cpu_seconds(self) -> float:
+        """Give the CPU time used outside the daemon's process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RewardOptions:
+    """The `[reward]` section: the exponents of `search.reward`, and what costs are measured against.
+
+    A reference that is not given is taken from the first results and kept: the largest `flops` among the first
+    scored candidates, and the emissions of the first training.
+    """
+
+    quality_exponent: float = 1.0
+    inference_weight: float = 0.07
+    emissions_weight: float = 0.07
+    reference_flops: float | None = None
+    reference_grams: float | None = None
+
+    def __post_init__(self) -> None:
+        self.settings(
+            self.reference_flops or 1.0, self.reference_grams or 1.0
+        )  # refuses what is out of range
+
+    def settings(self, reference_flops: float, reference_grams: float) -> RewardSettings:
+        """Complete the references."""
+        return RewardSettings(
+            reference_flops,
+            reference_grams,
+            self.quality_exponent,
+            self.inference_weight,
+            self.emissions_weight,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SearcherSettings:
+    """What to search and what new jobs look like. `max_delay` is how long a training may wait for clean hours."""
+
+    zone: str
+    controller: str
+    study: StudySettings
+    reward: RewardOptions
+    epochs: int
+    max_delay: timedelta
+    retries: int
+
+
+class Searcher:
+    """The search, one `step` at a time; `study` is how it stands."""
+
+    def __init__(
+        self,
+        settings: SearcherSettings,
+        *,
+        clock: Clock,
+        store: SqlStore,
+        controller: AsyncController,
+        reference_grams_per_kwh: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.study = Study(settings.study)
+        self._clock = clock
+        self._store = store
+        self._controller = controller
+        self._reference_grams_per_kwh = reference_grams_per_kwh
+        self._futile_asks = 0
+        self._seen: object = None
+        self._log = structlog.get_logger(__name__)
+
+    async def start(self) -> None:
+        """Let the controller go on where it was."""
+        await self._controller.start(self._store.controller_state(self.settings.controller))
+        self._refresh()
+
+    async def close(self) -> None:
+        """Let the controller go; all it knows is kept."""
+        await self._controller.close()
+
+    def cpu_seconds(self) -> float:
+        """Give the CPU time that the controller used outside this process."""
+        return self._controller.cpu_seconds()
+
+    async def step(self, slots: int) -> None:
+        """Teach, ask, and make jobs, as far as the study wants it now. A failing controller is tried again."""
+        self._refresh()
+        try:
+            await self._teach()
+            await self._ask(slots)
+        except SearchError as error:
+            self._log.warning("the controller failed; it is asked again at the next step", error=str(error))
+        for archs in self.study.score_jobs():
+            self._add(JobKind.SCORE, archs)
+        for arch in self.study.promotions(slots):
+            self._add(JobKind.TRAIN, (arch,))
+        self._refresh()
+
+    def progress(self) -> SearchProgress:
+        """Say how far the search has come."""
+        flops = self._reference_flops()
+        if flops is None:
+            return SearchProgress(scored=len(self.study.scores), trained=len(self.study.results))
+        return self.study.progress(reference_flops=flops)
+
+    async def _teach(self) -> None:
+        news = self._store.unobserved()
+        if not news:
+            return
+        energy = self._store.energy_by_job()
+        observations = [self._observe(found, energy.get(job_id, (0.0, 0.0))[0]) for job_id, found in news]
+        await self._controller.observe(observations)
+        state = await self._controller.state_dict()
+        self._store.save_controller(self.settings.controller, state, [job_id for job_id, _ in news])
+        for seen in observations:
+            self._log.info(
+                "learnt", arch=seen.arch, quality=round(seen.quality, 4), reward=round(seen.reward, 4)
+            )
+
+    def _observe(self, found: Evaluation, energy_joules: float) -> Observation:
+        intensity = self._reference_grams_per_kwh()
+        grams = self._reference(
+            "reference_grams", self.settings.reward.reference_grams, emissions_grams(energy_joules, intensity)
+        )
+        flops = self._reference_flops() or found.values["flops"]
+        return observation(
+            found,
+            energy_joules=energy_joules,
+            reference_grams_per_kwh=intensity,
+            settings=self.settings.reward.settings(flops or 1.0, grams or 1.0),
+        )
+
+    async def _ask(self, slots: int) -> None:
+        wanted = self.study.ask(slots)
+        if wanted == 0:
+            return
+        now, origin = self._clock.now(), self.settings.controller
+        archs = await self._controller.propose(wanted)
+        new = self._store.add_candidates([Candidate(arch, origin, now) for arch in archs])
+        self._futile_asks = 0 if new else self._futile_asks + 1
+        self._refresh()
+
+    def _add(self, kind: JobKind, archs: tuple[str, ...]) -> None:
+        now = self._clock.now()
+        training = kind is JobKind.TRAIN
+        job = Job(
+            id=f"{kind}-{self._store.count_all_jobs() + 1:06d}",
+            kind=kind,
+            zone=self.settings.zone,
+            archs=archs,
+            created_at=now,
+            retries_left=self.settings.retries,
+            deadline=now + self.settings.max_delay if training else None,
+            epochs=self.settings.epochs if training else None,
+        )
+        self._store.add_job(job)
+
+    def _refresh(self) -> None:
+        """Read the study from the store, if anything in it has changed."""
+        version = (self._store.version, self._futile_asks)
+        if version == self._seen:
+            return
+        jobs = self._store.jobs()
+        scores = self._store.scores()
+        of = _archs(jobs)
+        self.study = Study(
+            self.settings.study,
+            candidates=[candidate.arch for candidate in self._store.candidates()],
+            scores=scores,
+            scoring=of(JobKind.SCORE, OPEN_STATES),
+            unscorable=of(JobKind.SCORE, (JobState.FAILED,)) - scores.keys(),
+            promoted=of(JobKind.TRAIN, tuple(JobState)),
+            training=of(JobKind.TRAIN, OPEN_STATES),
+            results={
+                found.arch: (found.values["accuracy"], found.values["flops"])
+                for _, found in self._store.evaluations(JobKind.TRAIN)
+            },
+            futile_asks=self._futile_asks,
+        )
+        self._seen = version
+
+    def _reference_flops(self) -> float | None:
+        known = [values["flops"] for values in self.study.scores.values() if values.get("flops", 0.0) > 0]
+        return self._reference(
+            "reference_flops", self.settings.reward.reference_flops, max(known, default=None)
+        )
+
+    def _reference(self, name: str, configured: float | None, first: float | None) -> float | None:
+        """Give a reference: the configured one, else the first that was known, which is kept for good."""
+        if configured is not None:
+            return configured
+        kept = self._store.get_meta(name)
+        if kept is None and first:
+            self._store.set_meta(name, repr(first))
+            return first
+        return None if kept is None else float(kept)
+
+
+def _archs(jobs: Sequence[Job]) -> Callable[[JobKind, Sequence[JobState]], frozenset[str]]:
+    def of(kind: JobKind, states: Sequence[JobState]) -> frozenset[str]:
+        return frozenset(
+            arch for job in jobs if job.kind is kind and job.state in states for arch in job.archs
+        )
+
+    return of
