@@ -1,0 +1,1 @@
+"""Strategies that propose architectures; found by entry point `carbon_nas.controllers`, never by import."""
