@@ -1,0 +1,178 @@
+"""What to do next with the candidates: pure decisions over what the store holds.
+
+The flow is CE-NAS's (Zhao et al., NeurIPS 2024): proposals are scored cheaply and wait in a bounded pool, from
+which trainings take the best. Unlike there, candidates are asked for only as scoring needs them, so that the
+controller has learned as much as it can when it proposes.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from carbon_nas.model import SearchProgress
+from carbon_nas.search.pareto import Point, hypervolume
+from carbon_nas.search.ranking import rank
+
+
+@dataclass(frozen=True, slots=True)
+class StudySettings:
+    """How far to search and how many candidates to keep ready.
+
+    Attributes:
+        max_scored: propose and score no more than this many; None for no limit.
+        max_trained: train no more than this many; None for no limit.
+        queue_capacity: candidates that may wait for training, scored or not (CE-NAS's Cap(R)).
+        score_batch: architectures of one score job.
+        minimum_pool: train none before so many wait scored; the best of few is chance.
+        train_queue: trainings kept ready beyond the slots.
+        patience: asks in a row that may bring nothing new before the controller counts as exhausted.
+    """
+
+    max_scored: int | None = None
+    max_trained: int | None = None
+    queue_capacity: int = 300
+    score_batch: int = 16
+    minimum_pool: int = 32
+    train_queue: int = 2
+    patience: int = 50
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_scored",
+            "max_trained",
+            "queue_capacity",
+            "score_batch",
+            "minimum_pool",
+            "patience",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.train_queue < 0:
+            raise ValueError(f"train_queue must not be below zero, got {self.train_queue}")
+        if self.minimum_pool > self.queue_capacity:
+            raise ValueError(
+                f"minimum_pool ({self.minimum_pool}) must not exceed queue_capacity ({self.queue_capacity}), "
+                "or no training would ever start"
+            )
+
+
+@dataclass(frozen=True)
+class Study:
+    """The candidates as they stand, and what follows from it.
+
+    Attributes:
+        settings: the limits.
+        candidates: every architecture ever proposed, oldest first, each once.
+        scores: raw proxy values of those that are scored.
+        scoring: those in a score job that is not over.
+        unscorable: those whose score job failed for good.
+        promoted: those that ever got a training, whatever became of it.
+        training: those among them whose training is not over.
+        results: (quality, flops) of those that are trained.
+        futile_asks: how often in a row the controller proposed nothing new.
+    """
+
+    settings: StudySettings
+    candidates: Sequence[str] = ()
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    scoring: Set[str] = frozenset()
+    unscorable: Set[str] = frozenset()
+    promoted: Set[str] = frozenset()
+    training: Set[str] = frozenset()
+    results: Mapping[str, Point] = field(default_factory=dict)
+    futile_asks: int = 0
+
+    def ask(self, slots: int) -> int:
+        """Say how many candidates to ask of the controller now: a batch for each slot, and one ahead."""
+        if not self.proposing:
+            return 0
+        waiting = len(self._waiting)
+        wanted = self.settings.score_batch * (slots + 1) - len(self._unscored)
+        limits = [wanted, self.settings.queue_capacity - waiting]
+        if self.settings.max_scored is not None:
+            limits.append(self.settings.max_scored - len(self.candidates))
+        return max(0, min(limits))
+
+    def score_jobs(self) -> list[tuple[str, ...]]:
+        """Give the next score jobs, oldest candidates first; a short one only when it will not fill up."""
+        if self._trained_enough:
+            return []
+        size, ready = self.settings.score_batch, [arch for arch in self._unscored if arch not in self.scoring]
+        jobs = [tuple(ready[i : i + size]) for i in range(0, len(ready), size)]
+        if jobs and len(jobs[-1]) < size and self.proposing and self._has_room:
+            jobs.pop()
+        return jobs
+
+    def promotions(self, slots: int) -> list[str]:
+        """Give the architectures to train next, best first, so that `slots` + `train_queue` trainings are open.
+
+        Ranks are computed anew over those that wait scored, and only if there is room for a training.
+        """
+        room = slots + self.settings.train_queue - len(self.training)
+        if self.settings.max_trained is not None:
+            room = min(room, self.settings.max_trained - self._started)
+        pool = {arch: self.scores[arch] for arch in self._waiting if arch in self.scores}
+        ripe = len(pool) >= self.settings.minimum_pool or self.scoring_finished
+        return rank(pool)[:room] if room > 0 and ripe else []
+
+    @property
+    def proposing(self) -> bool:
+        """Whether the study may ever need another candidate, as things stand."""
+        limit = self.settings.max_scored
+        spent = limit is not None and len(self.candidates) >= limit
+        return not (spent or self.exhausted or self._trained_enough)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the controller has nothing new any more."""
+        return self.futile_asks >= self.settings.patience
+
+    @property
+    def scoring_finished(self) -> bool:
+        """Whether every candidate there will be is scored."""
+        return not self.proposing and not self._unscored
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do: all trainings are over and no other may follow."""
+        if self.training:
+            return False
+        left = any(arch in self.scores for arch in self._waiting)
+        return self._trained_enough or (self.scoring_finished and not left)
+
+    def progress(self, *, reference_flops: float) -> SearchProgress:
+        """Say how far the search has come; equal qualities are told apart by cost, then by name."""
+        best = min(
+            self.results, key=lambda arch: (-self.results[arch][0], self.results[arch][1], arch), default=None
+        )
+        return SearchProgress(
+            scored=len(self.scores),
+            trained=len(self.results),
+            best_arch=best,
+            best_quality=None if best is None else self.results[best][0],
+            hypervolume=hypervolume(list(self.results.values()), reference_flops=reference_flops),
+        )
+
+    @cached_property
+    def _waiting(self) -> list[str]:
+        """Give those on the way to a training: not promoted, not given up."""
+        return [arch for arch in self.candidates if arch not in self.promoted and arch not in self.unscorable]
+
+    @cached_property
+    def _unscored(self) -> list[str]:
+        return [arch for arch in self._waiting if arch not in self.scores]
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._waiting) < self.settings.queue_capacity
+
+    @property
+    def _started(self) -> int:
+        """Count trainings that are open or came to a result; one that failed makes room for another."""
+        return len(self.training) + len(self.results)
+
+    @property
+    def _trained_enough(self) -> bool:
+        limit = self.settings.max_trained
+        return limit is not None and self._started >= limit
