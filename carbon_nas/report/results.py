@@ -1,0 +1,182 @@
+"""What the search found, and what the grid was like meanwhile."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from carbon_nas.energy.counterfactual import IntensityProfile
+from carbon_nas.model import Decision, Evaluation, JobKind, JobState, LedgerEntry, Window
+from carbon_nas.report.model import IntensityStatistics, SearchResults, TrainedCandidate
+from carbon_nas.report.record import RunRecord
+from carbon_nas.report.rows import grams, grouped, kwh
+from carbon_nas.search.pareto import front
+
+
+def search_results(record: RunRecord, rows: Sequence[LedgerEntry]) -> SearchResults:
+    """Count what was scored, trained, suspended and resumed, and rank what was trained."""
+    steps = Counter((step.source, step.target) for step in record.transitions)
+    trained = _trainings(record, rows)
+    best = trained[0] if trained and trained[0].accuracy is not None else None
+    why = "no training has finished" if not trained else "no training reported an accuracy"
+    return SearchResults(
+        candidates=record.candidates,
+        scored=len({found.arch for _, found in record.evaluations if found.kind is JobKind.SCORE}),
+        trained=len({training.arch for training in trained}),
+        suspended=sum(count for (_, target), count in steps.items() if target is JobState.SUSPENDED),
+        resumed=steps[JobState.SUSPENDED, JobState.RUNNING],
+        failed=sum(job.state is JobState.FAILED for job in record.jobs),
+        jobs=_jobs_by_state(record),
+        best_arch=best.arch if best else None,
+        best_accuracy=best.accuracy if best else None,
+        trainings=tuple(trained),
+        missing={} if best else {"best_arch": why, "best_accuracy": why},
+    )
+
+
+def intensity_statistics(
+    record: RunRecord, rows: Sequence[LedgerEntry], known: IntensityProfile
+) -> IntensityStatistics:
+    """Describe the grid in the period by time, and as each kind of work met it by energy."""
+    values = [
+        segment.grams_per_kwh
+        for segment in known.segments
+        if segment.end > record.start and segment.start < record.end
+    ]
+    clean = _clean_share(record.decisions, record.start, record.end)
+    missing = dict.fromkeys(
+        ("minimum_grams_per_kwh", "mean_grams_per_kwh", "maximum_grams_per_kwh"),
+        "no intensity of the period is known",
+    )
+    missing = {} if values else missing
+    if clean is None:
+        missing["share_of_period_clean"] = "no decision was recorded"
+    return IntensityStatistics(
+        minimum_grams_per_kwh=min(values, default=None),
+        mean_grams_per_kwh=known.mean(record.start, record.end),
+        maximum_grams_per_kwh=max(values, default=None),
+        share_of_period_known=known.integrate(record.start, record.end)[0]
+        / (record.end - record.start).total_seconds(),
+        share_of_period_clean=clean,
+        energy_weighted_grams_per_kwh={
+            work: grams(group) / kwh(group)
+            for work, group in sorted(grouped(rows, lambda row: row.work).items())
+            if kwh(group)
+        },
+        missing=missing,
+    )
+
+
+def windows(
+    decisions: Sequence[tuple[datetime, Decision]], start: datetime, end: datetime
+) -> list[tuple[datetime, datetime, Window]]:
+    """Give the stretches of one window each; a decision holds until the next one, the last until `end`."""
+    ordered = sorted(decisions, key=lambda item: item[0])
+    stretches: list[tuple[datetime, datetime, Window]] = []
+    for n, (at, decision) in enumerate(ordered):
+        until = ordered[n + 1][0] if n + 1 < len(ordered) else end
+        begin, until = max(at, start), min(until, end)
+        if until <= begin:
+            continue
+        if stretches and stretches[-1][2] is decision.window and stretches[-1][1] == begin:
+            begin = stretches.pop()[0]
+        stretches.append((begin, until, decision.window))
+    return stretches
+
+
+def _clean_share(
+    decisions: Sequence[tuple[datetime, Decision]], start: datetime, end: datetime
+) -> float | None:
+    stretches = windows(decisions, start, end)
+    if not stretches:
+        return None
+    clean = sum((until - begin for begin, until, window in stretches if window is Window.CLEAN), timedelta())
+    return clean / sum((until - begin for begin, until, _ in stretches), timedelta())
+
+
+def _jobs_by_state(record: RunRecord) -> Mapping[JobKind, Mapping[JobState, int]]:
+    counts = Counter((job.kind, job.state) for job in record.jobs)
+    return {
+        kind: {state: counts[kind, state] for state in JobState if counts[kind, state]} for kind in JobKind
+    }
+
+
+def _trainings(record: RunRecord, rows: Sequence[LedgerEntry]) -> list[TrainedCandidate]:
+    """List the finished trainings, the most accurate first; a job that trained again counts once, its last."""
+    found = {
+        (job_id, result.arch): result for job_id, result in record.evaluations if result.kind is JobKind.TRAIN
+    }
+    best = set(
+        front({job: point for (job, _), result in found.items() if (point := _point(result)) is not None})
+    )
+    spent = grouped(rows, lambda row: row.job_id)
+    pauses = Counter(step.job_id for step in record.transitions if step.target is JobState.SUSPENDED)
+    epochs = {job.id: job.epochs for job in record.jobs}
+    trained = [
+        _training(
+            job_id,
+            result,
+            rows=spent.get(job_id, []),
+            epochs=epochs.get(job_id),
+            suspensions=pauses[job_id],
+            on_front=job_id in best,
+        )
+        for (job_id, _), result in found.items()
+    ]
+    return sorted(
+        trained, key=lambda one: (-_or(one.accuracy, -1.0), _or(one.flops, 0.0), one.arch, one.job_id)
+    )
+
+
+def _point(result: Evaluation) -> tuple[float, float] | None:
+    """Give (accuracy, multiply-accumulates), if both are known."""
+    accuracy, flops = result.values.get("accuracy"), result.values.get("flops")
+    if accuracy is None or flops is None or not (math.isfinite(accuracy) and math.isfinite(flops)):
+        return None
+    return accuracy, flops
+
+
+def _training(
+    job_id: str,
+    result: Evaluation,
+    *,
+    rows: Sequence[LedgerEntry],
+    epochs: int | None,
+    suspensions: int,
+    on_front: bool,
+) -> TrainedCandidate:
+    parameters = result.values.get("parameters")
+    fields = {
+        "accuracy": _finite(result.values.get("accuracy")),
+        "flops": result.values.get("flops"),
+        "parameters": None if parameters is None else int(parameters),
+        "epochs": epochs,
+        "energy_kwh": kwh(rows) if rows else None,
+        "emissions_grams": grams(rows) if rows else None,
+    }
+    return TrainedCandidate(
+        arch=result.arch,
+        job_id=job_id,
+        suspensions=suspensions,
+        on_front=on_front,
+        missing={name: _WHY_NOT[name] for name, value in fields.items() if value is None},
+        **fields,  # type: ignore[arg-type]  # a dict's values have one type
+    )
+
+
+_WHY_NOT = {
+    "accuracy": "the training did not report it",
+    "flops": "the training did not report it",
+    "parameters": "the training did not report it",
+    "epochs": "the job does not state its fidelity",
+    "energy_kwh": "no ledger row belongs to this job",
+    "emissions_grams": "no ledger row belongs to this job",
+}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
