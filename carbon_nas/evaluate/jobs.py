@@ -1,0 +1,193 @@
+"""The two kinds of job, as a runner does them: score a batch of architectures, or train one."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+
+import torch
+
+from carbon_nas import plugins
+from carbon_nas.clock import monotonic
+from carbon_nas.errors import JobError
+from carbon_nas.evaluate import checkpoint, protocol
+from carbon_nas.evaluate.attempt import Attempt, Stopwatch
+from carbon_nas.evaluate.data import Task, load_task
+from carbon_nas.evaluate.proxies import TABLE
+from carbon_nas.evaluate.randomness import seed_everything, stable_seed
+from carbon_nas.evaluate.scoring import fixed_batch, score
+from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, TrainSettings
+from carbon_nas.evaluate.train import Training, run
+from carbon_nas.interfaces import SearchSpace
+from carbon_nas.model import Evaluation, JobKind, JobSpec
+
+
+class Workshop:
+    """What jobs of one process share: the device made ready, and the data set of the last job."""
+
+    def __init__(self) -> None:
+        self._key: tuple[TaskSettings, torch.device] | None = None
+        self._task: Task | None = None
+
+    def task(self, spec: JobSpec) -> Task:
+        """Give the job's data set on its device, read again only if the job before had another."""
+        device = prepare_device(spec)
+        key = (plugins.check_options(TaskSettings, spec.task, key="task"), device)
+        if self._task is None or key != self._key:
+            self._task, self._key = load_task(key[0], device), key
+        return self._task
+
+
+def prepare_device(spec: JobSpec) -> torch.device:
+    """Set torch's threads and how exactly it computes: on a CPU the same bits each time.
+
+    Raises:
+        JobError: torch does not know the device, or there is none.
+    """
+    try:
+        device = torch.device(spec.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise JobError(f"device {spec.device!r} cannot be used: {error}") from error
+    torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    return device
+
+
+def score_job(attempt: Attempt, workshop: Workshop) -> bool:
+    """Score each architecture that no attempt has scored yet; say whether all are."""
+    spec = attempt.spec
+    settings = plugins.check_options(ScoreSettings, spec.score, key="score")
+    space, task = build_space(spec), workshop.task(spec)
+    known = {evaluation.arch for evaluation in protocol.read_results(spec.directory)}
+    for place, arch in enumerate(spec.archs):
+        attempt.report(place / len(spec.archs), step=place)
+        if arch in known:
+            continue
+        watch = Stopwatch()
+        values = score(space, arch, task, settings, seed=spec.seed, should_stop=attempt.should_stop)
+        if values is None:
+            return False
+        known.add(arch)
+        attempt.add_result(Evaluation(arch, JobKind.SCORE, values, watch.duration_seconds, watch.cpu_seconds))
+    return True
+
+
+def train_job(attempt: Attempt, workshop: Workshop) -> bool:
+    """Train the one architecture, from the newest checkpoint if there is one; say whether it is trained.
+
+    Raises:
+        JobError: not exactly one architecture, or its training cannot go on.
+        CheckpointError: the directory holds another job's checkpoints.
+    """
+    spec = attempt.spec
+    if len(spec.archs) != 1:
+        raise JobError(f"a train job has one architecture, this one {len(spec.archs)}")
+    if protocol.read_results(spec.directory):
+        return True  # an earlier attempt did all, and died before it could say so
+    settings = plugins.check_options(TrainSettings, spec.train, key="train")
+    task, arch = workshop.task(spec), spec.archs[0]
+    seed = stable_seed(spec.seed, arch, "train")
+    seed_everything(seed)
+    network = build_space(spec).build(arch, task.planes, task.classes)
+    training = Training(network, task, settings, seed)
+    host = _TrainingHost(attempt, settings, training)
+    if not run(training, host):
+        return False
+    images, labels = fixed_batch(task, 1, seed)
+    last = training.curve[-1]
+    values = {
+        "accuracy": last["accuracy"],
+        "loss": last["loss"],
+        "parameters": TABLE["params"](training.network, images, labels),
+        "flops": TABLE["flops"](training.network, images, labels),
+        "epochs": float(training.epoch),
+    }
+    watch = host.watch
+    attempt.add_result(Evaluation(arch, JobKind.TRAIN, values, watch.duration_seconds, watch.cpu_seconds))
+    return True
+
+
+JOBS: Mapping[JobKind, Callable[[Attempt, Workshop], bool]] = {
+    JobKind.SCORE: score_job,
+    JobKind.TRAIN: train_job,
+}
+
+
+def build_space(spec: JobSpec) -> SearchSpace:
+    """Make the job's search space.
+
+    Raises:
+        ConfigurationError: no such space, or a wrong option.
+    """
+    space: SearchSpace = plugins.build("spaces", spec.space, spec.space_options, key="space")
+    return space
+
+
+def spec_hash(spec: JobSpec, settings: TrainSettings) -> str:
+    """Give a hash of all that a training's result depends on; not of where, when and how often it is saved."""
+    parts = [
+        spec.job_id,
+        spec.kind,
+        spec.archs,
+        spec.space,
+        dict(spec.space_options),
+        spec.seed,
+        plugins.check_options(TaskSettings, spec.task, key="task").dataset,
+        settings.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class _TrainingHost:
+    """Runs a training for an attempt: keeps checkpoints, reports, and measures over all attempts."""
+
+    def __init__(self, attempt: Attempt, settings: TrainSettings, training: Training) -> None:
+        self._attempt = attempt
+        self._folder = attempt.spec.directory / "checkpoints"
+        self._spec_hash = spec_hash(attempt.spec, settings)
+        self._interval_seconds = settings.checkpoint_seconds
+        self._saved_at = monotonic()
+        self._epoch_reported = -1
+        state = checkpoint.load_newest(self._folder, self._spec_hash)
+        if state is None:
+            self.watch = Stopwatch()
+        else:
+            training.load_state_dict(state)
+            self.watch = Stopwatch(state["duration_seconds"], state["cpu_seconds"])
+
+    def should_stop(self) -> bool:
+        return self._attempt.should_stop()
+
+    def save_due(self) -> bool:
+        return monotonic() - self._saved_at >= self._interval_seconds
+
+    def save(self, training: Training) -> None:
+        self._attempt.require_unfenced()
+        state = {
+            **training.state_dict(),
+            "spec_hash": self._spec_hash,
+            "attempt": self._attempt.spec.attempt,
+            "duration_seconds": self.watch.duration_seconds,
+            "cpu_seconds": self.watch.cpu_seconds,
+        }
+        checkpoint.save(self._folder, state)
+        self._saved_at = monotonic()
+        self._report(training)
+
+    def report(self, training: Training) -> None:
+        if training.epoch != self._epoch_reported or self._attempt.report_due():
+            self._report(training)
+
+    def _report(self, training: Training) -> None:
+        self._epoch_reported = training.epoch
+        loss, accuracy = training.mean_loss(), None
+        if training.curve:
+            loss, accuracy = loss or training.curve[-1]["train_loss"], training.curve[-1]["accuracy"]
+        self._attempt.report(
+            training.step / training.steps,
+            step=training.step,
+            epoch=training.epoch,
+            loss=loss,
+            accuracy=accuracy,
+        )

@@ -1,0 +1,117 @@
+"""What is evaluated on, and how: the sections `[task]`, `[score]` and `[train]`, checked without torch.
+
+The daemon reads them from its configuration and hands them on in each job's specification; the runner checks
+them again, with the same classes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from carbon_nas.errors import ConfigurationError
+from carbon_nas.plugins import suggestion
+
+STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSet(NamedTuple):
+    """What is known of a data set before it is read. `folder` is where it lies in `data_dir`; None if shipped."""
+
+    folder: str | None
+    licence: str
+
+
+DATA_SETS: Mapping[str, DataSet] = {
+    "fashion16": DataSet(None, "MIT"),
+    "fashion-mnist": DataSet("FashionMNIST/raw", "MIT"),
+    "cifar10": DataSet("cifar-10-batches-py", "none stated"),
+    "cifar100": DataSet("cifar-100-python", "none stated"),
+}
+"""The data sets by name. Those not shipped are read by torchvision, from its own layout."""
+
+PROXIES = ("params", "flops", "grad_norm", "synflow", "naswot")
+"""The zero-cost proxies by name; `carbon_nas.evaluate.proxies` computes them."""
+
+
+class TaskSettings(BaseModel):
+    """The data set, and the folder it lies in unless it is shipped."""
+
+    model_config = STRICT
+
+    dataset: str = "fashion16"
+    data_dir: Path | None = None
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _require_known(name, "data set", list(DATA_SETS))
+
+    @model_validator(mode="after")
+    def _has_folder(self) -> "TaskSettings":
+        if DATA_SETS[self.dataset].folder is not None and self.data_dir is None:
+            raise ValueError(
+                f"dataset {self.dataset!r} is not shipped: set data_dir to the folder that holds"
+                f" {DATA_SETS[self.dataset].folder}"
+            )
+        return self
+
+
+class ScoreSettings(BaseModel):
+    """The proxies to compute, in this order, on one minibatch of `batch_size` images."""
+
+    model_config = STRICT
+
+    proxies: tuple[str, ...] = PROXIES
+    batch_size: Annotated[int, Field(ge=2)] = 64
+
+    @field_validator("proxies")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError(f"name at least one proxy of {', '.join(PROXIES)}")
+        return tuple(dict.fromkeys(_require_known(name, "proxy", list(PROXIES)) for name in names))
+
+
+class TrainSettings(BaseModel):
+    """One training: SGD with Nesterov momentum, the learning rate falling by a cosine to zero.
+
+    `precision` "auto" is bfloat16 on a GPU that has it, float16 on any other, float32 on a CPU. `augment` flips
+    and shifts the images at random. A checkpoint is written at least every `checkpoint_seconds`.
+    """
+
+    model_config = STRICT
+
+    epochs: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    augment: bool = False
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+
+
+def require_data(task: TaskSettings) -> None:
+    """Check that the data set's folder is there; torchvision is not asked to download anything.
+
+    Raises:
+        ConfigurationError: it is not; the text says what to put where.
+    """
+    folder = DATA_SETS[task.dataset].folder
+    if folder is None or task.data_dir is None:
+        return
+    where = task.data_dir / folder
+    if not where.is_dir():
+        raise ConfigurationError(
+            f"no folder {where}: put the unpacked files of {task.dataset} there, as torchvision lays them out",
+            key="task.data_dir",
+        )
+
+
+def _require_known(name: str, what: str, known: list[str]) -> str:
+    if name not in known:
+        raise ValueError(f"no {what} named {name!r}{suggestion(name, known)}; known: {', '.join(known)}")
+    return name

@@ -1,0 +1,1 @@
+"""Search spaces, the controllers that search them, and what they are paid for."""
