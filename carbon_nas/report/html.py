@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from carbon_nas.energy.quantities import (
     emissions_text,
@@ -13,7 +13,7 @@ from carbon_nas.energy.quantities import (
     energy_unit,
     significant,
 )
-from carbon_nas.model import Quality
+from carbon_nas.model import EnergyMethod, Quality
 from carbon_nas.report.json import content_sha256, to_plain
 from carbon_nas.report.model import Report
 from carbon_nas.report.plots import quality_svg, timeline_svg, work_svg
@@ -29,6 +29,11 @@ QUALITY_WORDS = {
     Quality.FORECAST: "forecast",
     Quality.STALE: "the last known value, carried forward",
     Quality.FALLBACK: "a stated constant, because nothing was known",
+}
+METHOD_WORDS = {
+    EnergyMethod.COUNTER: "the device's own energy counter",
+    EnergyMethod.POWER: "power readings, integrated",
+    EnergyMethod.MODEL: "the stated model",
 }
 
 
@@ -46,6 +51,7 @@ def render_html(report: Report, record: RunRecord) -> str:
         "emissions": emissions_text,
         "significant": significant,
         "duration": duration_text,
+        "breakable": _breakable,
         "percent": lambda share: f"{share:.1%}",
         "grouped": lambda number: f"{number:,.0f}",
         "utc": lambda when: f"{when:%Y-%m-%d %H:%M} UTC",
@@ -55,15 +61,21 @@ def render_html(report: Report, record: RunRecord) -> str:
         top=TOP,
         comparison=comparison(report),
         quality_words=QUALITY_WORDS,
+        method_words=METHOD_WORDS,
         figures=_figures(report, record),
         units=_units(report),
         content_sha256=content_sha256(to_plain(report)),
     )
 
 
+def _breakable(arch: str) -> Markup:
+    """Let a long architecture break after each node, and not within an operation."""
+    return escape(arch).replace("+", Markup("+<wbr>"))
+
+
 def _figures(report: Report, record: RunRecord) -> Mapping[str, Markup]:
     """Draw what there is something to draw of. The text in the figures is escaped by matplotlib."""
-    figures = {"timeline": timeline_svg(record)}
+    figures = {"timeline": timeline_svg(record)} if record.readings or record.entries else {}
     if report.breakdown.by_work:
         figures["work"] = work_svg(report)
     if any(one.accuracy is not None and one.flops is not None for one in report.search.trainings):
@@ -75,7 +87,7 @@ def _units(report: Report) -> Mapping[str, Any]:
     """Choose one unit for each column, so that its numbers can be compared."""
     parts = report.breakdown
     views: Mapping[str, Any] = {
-        "work": parts.by_work,
+        "work": (*parts.by_work, report.totals),
         "job": parts.by_job,
         "day": parts.by_day,
         "source": parts.by_source,

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from carbon_nas.energy.counterfactual import Segment, intensity_profile
-from carbon_nas.energy.quantities import emissions_unit, energy_unit
+from carbon_nas.energy.quantities import emissions_unit, energy_unit, significant
 from carbon_nas.model import JobState, LedgerEntry, Quality, Transition, Window, Work
 from carbon_nas.report.model import Report, TrainedCandidate
 from carbon_nas.report.record import RunRecord
@@ -30,17 +30,19 @@ INK = "#010203"  # replaced by currentColor when the figure is written
 COLOURS = {Work.TRAIN: "#e69f00", Work.SCORE: "#56b4e9", Work.IDLE: "#8c8c8c", Work.CONTROLLER: "#cc79a7"}
 WINDOW_COLOURS = {Window.CLEAN: "#009e73", Window.DIRTY: "#d55e00"}
 MARK = "#d55e00"
-LINES = (
+LINES: tuple[tuple[str, Any, frozenset[Quality]], ...] = (
     ("measured or estimated", "solid", frozenset({Quality.ACTUAL, Quality.ESTIMATED})),
     ("forecast", (0, (4, 2)), frozenset({Quality.FORECAST})),
     ("stand-in (stale or fallback)", (0, (1, 1.5)), frozenset({Quality.STALE, Quality.FALLBACK})),
 )
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "carbon-nas",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
     "font.size": 10,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -61,10 +63,11 @@ def timeline_svg(record: RunRecord) -> str:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3.0, 0.5 + 0.38 * max(len(lanes), 1)))
         _draw_intensity(top, record, rows)
         _draw_lanes(bottom, record, rows, lanes)
-        bottom.set_xlim(record.start, record.end)  # type: ignore[arg-type]  # matplotlib takes datetimes
-        locator = AutoDateLocator(minticks=5, maxticks=9)
+        bottom.set_xlim(record.start, record.end)
+        locator = AutoDateLocator(minticks=5, maxticks=9)  # type: ignore[no-untyped-call]
         bottom.xaxis.set_major_locator(locator)
-        bottom.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+        formatter = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
+        bottom.xaxis.set_major_formatter(formatter)
         bottom.set_xlabel("time (UTC)")
         return _svg(figure, "timeline")
 
@@ -72,8 +75,8 @@ def timeline_svg(record: RunRecord) -> str:
 def work_svg(report: Report) -> str:
     """Draw energy and emissions by kind of work as two rows of bars."""
     shares = report.breakdown.by_work
-    energy = energy_unit(share.energy_kwh for share in shares)
-    emissions = emissions_unit(share.emissions_grams for share in shares)
+    energy = energy_unit([report.totals.energy_kwh])
+    emissions = emissions_unit([report.totals.emissions_grams])
     names = [share.key for share in shares]
     colours = [COLOURS[Work(name)] for name in names]
     with mpl.rc_context(STYLE):
@@ -89,7 +92,7 @@ def work_svg(report: Report) -> str:
         )
         for axes, label, values in panels:
             bars = axes.barh(names, values, color=colours, height=0.65)
-            axes.bar_label(bars, fmt=lambda value: f"{value:.3g}", padding=4)
+            axes.bar_label(bars, fmt=significant, padding=4)
             axes.set_xlabel(label)
             axes.margins(x=0.14)
             axes.grid(axis="x")
@@ -157,12 +160,10 @@ def _draw_lanes(axes: Any, record: RunRecord, rows: Sequence[LedgerEntry], lanes
     drawn = {row.work for row in rows if row.slot_id in lanes and row.work in height}
     for place, slot in enumerate(lanes):
         mine = [row for row in rows if row.slot_id == slot and row.work in height]
-        for work in height:
+        for work, thickness in height.items():
             spans = _spans([row for row in mine if row.work is work])
             bars = [(start, end - start) for start, end in spans]
-            axes.broken_barh(
-                bars, (place - height[work] / 2, height[work]), facecolors=COLOURS[work], linewidth=0
-            )
+            axes.broken_barh(bars, (place - thickness / 2, thickness), facecolors=COLOURS[work], linewidth=0)
     marks = _suspensions(record.transitions, rows, lanes)
     if marks:
         axes.scatter(
@@ -190,7 +191,7 @@ def _draw_lanes(axes: Any, record: RunRecord, rows: Sequence[LedgerEntry], lanes
 
 def _spans(rows: Sequence[LedgerEntry]) -> list[tuple[datetime, datetime]]:
     """Join the rows of one job that touch; a thin gap is left between two jobs."""
-    spans = []
+    spans: list[tuple[datetime, datetime, str | None]] = []
     for _, group in groupby(
         sorted(rows, key=lambda row: row.start), key=lambda row: (row.job_id, row.attempt)
     ):
@@ -247,7 +248,7 @@ def _draw_trainings(figure: Figure, axes: Any, placed: Sequence[TrainedCandidate
     )
     bar = figure.colorbar(points, ax=axes, pad=0.02)
     bar.set_label(f"emissions of its training ({unit.symbol} CO₂e)")
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub is wrong here
+    bar.outline.set_visible(False)
 
 
 def _legend_above(axes: Any, handles: Sequence[Any]) -> None:
@@ -264,7 +265,7 @@ def _legend_above(axes: Any, handles: Sequence[Any]) -> None:
 def _svg(figure: Figure, prefix: str) -> str:
     """Write the figure as an `<svg>` element whose ids are its own and whose ink is the page's."""
     text = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
+    FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -272,5 +273,4 @@ def _svg(figure: Figure, prefix: str) -> str:
     svg = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", svg, count=1)
     svg = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", svg, count=1)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = re.sub(r'<g id="[^"]*-patch_1">.*?</g>', "", svg, count=1, flags=re.DOTALL)
     return svg.replace(INK, "currentColor")
