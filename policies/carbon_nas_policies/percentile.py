@@ -51,7 +51,7 @@ class Percentile:
             return unknown(situation)
         options = self._options
         oldest = situation.now - timedelta(days=options.history_days)
-        past = [r for r in situation.grid.history if oldest <= r.start and r.end <= situation.now]
+        past = [r for r in situation.grid.history if oldest < r.end <= situation.now]
         hours = sum(map(_hours, past))
         if not hours:
             words = f"{describe(current)}, and no history to compare it with: treated as dirty"
