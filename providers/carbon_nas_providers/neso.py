@@ -159,7 +159,8 @@ def _rows(body: Any, pick: Pick) -> Iterator[tuple[datetime, float, Quality]]:
             value, quality = pick(row["intensity"])
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
-        if end - start == STEP and _is_credible(value):
+        whole = end - start == STEP and start.timestamp() % STEP.total_seconds() == 0
+        if whole and _is_credible(value):
             yield start, float(value), quality
 
 
