@@ -236,7 +236,8 @@ def _value(
 ) -> tuple[float, float]:
     """Give the grams of the moved rows at their new times, and the joules for which no intensity is known."""
     energy = _joules(moved)
-    mean = _grams(moved) / emissions_grams(energy, 1.0) if energy else 0.0
+    weighted_energy = math.fsum(row.energy_joules * row.grams_per_kwh for row in moved)
+    mean = weighted_energy / energy if energy else 0.0
     grams, uncovered = [], []
     for row, shift in zip(moved, shifts, strict=True):
         seconds = (row.end - row.start).total_seconds()
