@@ -111,7 +111,7 @@ def _period(record: RunRecord) -> Period:
         clock_speed=record.clock_speed,
         real_seconds=real,
         replay=(
-            f"Replay: the clock ran {record.clock_speed:,.0f} times as fast, so {replayed / 3600:,.1f} hours of "
+            f"Replay: the clock ran {record.clock_speed:,.6g} times as fast, so {replayed / 3600:,.1f} hours of "
             f"the grid passed in {real / 60:,.1f} minutes. Energy is what this machine really used in these "
             f"minutes; the intensity is that of the replayed hour. The grams are what this work would emit in "
             "the replayed hours, and were not emitted on these dates."

@@ -34,6 +34,7 @@ STATES = {
     JobState.DONE: "done",
     JobState.FAILED: "fail",
 }
+KIND_STYLES = {JobKind.SCORE: "cyan", JobKind.TRAIN: "yellow"}
 LEVEL_STYLES = ("green", "yellow", "red")
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 AXIS_WIDTH = 5
@@ -117,7 +118,7 @@ def _header(view: LiveView) -> RenderableType:
         ("carbon-nas", "bold"), f"  zone {view.zone}  ", f"{view.now:%a %Y-%m-%d %H:%M} UTC"
     )
     if view.clock_speed != 1.0:
-        title.append(f"  replay, {view.clock_speed:,.0f}x", "magenta")
+        title.append(f"  replay, {view.clock_speed:,.6g}x", "magenta")
     if view.elapsed_share is None:
         return title
     line = Table.grid(expand=True)
@@ -286,9 +287,11 @@ def _slots(slots: Sequence[SlotView], width: int) -> RenderableType:
         if slot.kind is None:
             table.add_row(Text(slot.id), Text("idle", "dim"), "", "", "")
             continue
-        bar = ProgressBar(total=1.0, completed=slot.progress or 0.0, pulse=False)
         share = "" if slot.progress is None else f"{slot.progress:.0%}"
-        style = "yellow" if slot.kind is JobKind.TRAIN else "cyan"
+        style = KIND_STYLES[slot.kind]
+        bar = ProgressBar(
+            total=1.0, completed=slot.progress or 0.0, complete_style=style, finished_style=style
+        )
         what = Text(slot.what or slot.job_id or "")
         table.add_row(Text(slot.id), Text(slot.kind.value, style), bar, share, what)
     return table
