@@ -31,15 +31,14 @@ class Timeline:
         low = bisect_right(self._readings, new.start, key=_end)
         high = bisect_left(self._readings, new.end, key=_start)
         kept: list[Reading] = []
-        parts = [new]
+        taken, news = [new], [new]
         for old in self._readings[low:high]:
-            if _supersedes(new, old):
-                kept += _outside(old, new)
-            else:
-                kept.append(old)
-                parts = [rest for part in parts for rest in _outside(part, old)]
-        self._readings[low:high] = sorted(kept + parts, key=_start)
-        return parts
+            better = _supersedes(new, old)
+            kept += _outside([old], new) if better else [old]
+            taken = taken if better else _outside(taken, old)
+            news = news if better and not _repeats(new, old) else _outside(news, old)
+        self._readings[low:high] = sorted(kept + taken, key=_start)
+        return news
 
     def at(self, when: datetime) -> Reading | None:
         """Give the reading whose interval holds `when`."""
@@ -107,15 +106,23 @@ def _seconds(reading: Reading) -> float:
 
 
 def _supersedes(new: Reading, old: Reading) -> bool:
-    if replace(new, fetched_at=old.fetched_at) == old:
-        return False
-    return (_RANK[new.quality], old.fetched_at) <= (_RANK[old.quality], new.fetched_at)
+    if new.quality is not old.quality:
+        return _RANK[new.quality] < _RANK[old.quality]
+    return new.fetched_at >= old.fetched_at
 
 
-def _outside(reading: Reading, other: Reading) -> list[Reading]:
-    """Give the parts of `reading` that lie outside `other`'s interval: none, one or two."""
-    bounds = [
-        (reading.start, min(reading.end, other.start)),
-        (max(reading.start, other.end), reading.end),
+def _repeats(new: Reading, old: Reading) -> bool:
+    return replace(new, start=old.start, end=old.end, fetched_at=old.fetched_at) == old
+
+
+def _outside(readings: Iterable[Reading], other: Reading) -> list[Reading]:
+    """Give the parts of `readings` that lie outside `other`'s interval."""
+    return [
+        replace(reading, start=start, end=end)
+        for reading in readings
+        for start, end in (
+            (reading.start, min(reading.end, other.start)),
+            (max(reading.start, other.end), reading.end),
+        )
+        if start < end
     ]
-    return [replace(reading, start=start, end=end) for start, end in bounds if start < end]
