@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import pytest
+from search_threads import one_thread  # noqa: F401 -- autouse
 
 from carbon_nas import plugins
 from carbon_nas.testing.controllers import ControllerConformance

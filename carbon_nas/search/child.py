@@ -15,6 +15,7 @@ from carbon_nas.search.worker import Recipe
 
 State = Mapping[str, Any]
 
+_WORKER = (sys.executable, "-m", "carbon_nas.search.worker")
 _LONGEST_ANSWER = 256 * 2**20  # bytes; asyncio's 64 KiB would be too short for a policy's weights
 _CALM = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 """A policy is small: one thread is fastest, and a GPU context would draw power all day."""
@@ -28,8 +29,11 @@ class ChildController:
     the calls since. So a failed call has not happened, and may be made again.
     """
 
-    def __init__(self, recipe: Recipe, *, timeout_seconds: float = 120.0) -> None:
+    def __init__(
+        self, recipe: Recipe, *, timeout_seconds: float = 120.0, command: Sequence[str] = _WORKER
+    ) -> None:
         self._recipe = recipe
+        self._command = command
         self._timeout_seconds = timeout_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._state: State | None = None
@@ -108,7 +112,7 @@ class ChildController:
             return self._process
         await self._stop()
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "carbon_nas.search.worker"),
+            *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LONGEST_ANSWER,
