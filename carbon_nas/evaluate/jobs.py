@@ -181,13 +181,12 @@ class _TrainingHost:
 
     def _report(self, training: Training) -> None:
         self._epoch_reported = training.epoch
-        loss, accuracy = training.mean_loss(), None
-        if training.curve:
-            loss, accuracy = loss or training.curve[-1]["train_loss"], training.curve[-1]["accuracy"]
+        last = training.curve[-1] if training.curve else {}
+        loss = training.mean_loss()
         self._attempt.report(
             training.step / training.steps,
             step=training.step,
             epoch=training.epoch,
-            loss=loss,
-            accuracy=accuracy,
+            loss=last.get("train_loss") if loss is None else loss,
+            accuracy=last.get("accuracy"),
         )
