@@ -7,7 +7,7 @@ the clock it is given, so that replay and simulation are this very code with oth
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -25,7 +25,6 @@ from carbon_nas.model import (
     JobKind,
     JobSpec,
     JobState,
-    LedgerEntry,
     RunState,
     RunStatus,
     SearchProgress,
@@ -47,12 +46,11 @@ ENDS: Mapping[RunState, JobState] = {
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What goes into every job's specification, and how often running work is booked."""
+    """What goes into every job's specification."""
 
     seed: int
     jobs_directory: Path
     space: str
-    sample: timedelta
     space_options: Mapping[str, object] = field(default_factory=dict)
     task: Mapping[str, object] = field(default_factory=dict)
     score: Mapping[str, object] = field(default_factory=dict)
@@ -103,7 +101,6 @@ class Engine:
         self._bookkeeper = bookkeeper
         self._controller_cpu_seconds = controller_cpu_seconds
         self._progress = progress
-        self._booked_at: datetime | None = None
         self._log = structlog.get_logger(__name__)
 
     async def start(self) -> None:
@@ -127,6 +124,11 @@ class Engine:
             else:
                 self.running[job.id] = Running(job, handle, slots[handle.slot_id], since[job.id])
 
+    async def sample(self) -> None:
+        """Book what is under way, so that the ledger follows the grid's intervals and not the jobs' ends."""
+        await self._look()
+        self._book()
+
     async def tick(self) -> None:
         """Observe, decide, apply."""
         await self._observe()
@@ -145,20 +147,23 @@ class Engine:
             await self._observe()
         self._book()
 
-    async def _observe(self) -> None:
-        """Ask how each attempt stands; book its energy before it gives up its slot."""
+    async def _look(self) -> None:
         for run in self.running.values():
             run.status = await self._executor.poll(run.handle)
             run.job = replace(run.job, progress=max(run.job.progress, run.status.progress))
+
+    async def _observe(self) -> None:
+        """See how each attempt stands; book the energy of those that ended before they give up their slots."""
+        await self._look()
         ended = [run for run in self.running.values() if run.status.state is not RunState.RUNNING]
-        now = self._clock.now()
-        if ended or self._booked_at is None or now - self._booked_at >= self._settings.sample:
+        if ended:
             self._book()
+        now = self._clock.now()
         for run in ended:
             del self.running[run.job.id]
             self._settle(run, now)
 
-    def _book(self) -> list[LedgerEntry]:
+    def _book(self) -> None:
         now = self._clock.now()
         by_slot = {run.slot.id: run for run in self.running.values()}
         places = [
@@ -170,8 +175,6 @@ class Engine:
         entries = self._bookkeeper.book(now, places, self._controller_cpu_seconds())
         self.energy_joules += sum(entry.energy_joules for entry in entries)
         self.emissions_grams += sum(entry.emissions_grams for entry in entries)
-        self._booked_at = now
-        return entries
 
     def _settle(self, run: Running, now: datetime) -> None:
         """Move a job whose attempt is over."""

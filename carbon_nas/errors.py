@@ -1,19 +1,19 @@
 """The error tree. Each class says what its catcher should do.
 
-    CarbonNasError
-    ├── ConfigurationError      stop with exit status 78: a person must change something
-    ├── StoreError              stop: going on could lose or double count results
-    ├── InvalidTransition       stop: a defect of ours
-    ├── ExecutorError           requeue the job
-    ├── SearchError             go on without new candidates, try again at the next tick
-    ├── CheckpointError         fall back to the checkpoint before
-    ├── JobError                the job has failed; the next one may go well
-    └── ProviderError           fall back to the next provider
-        ├── Unavailable         try this provider again at the next poll
-        │   └── RateLimited     ... but not before `retry_after_seconds`
-        ├── NoData              nothing for this zone or time; ask again at the next poll
-        ├── BadData             the answer is not credible: never use it
-        └── AccessDenied        do not retry before the configuration has changed
+CarbonNasError
+├── ConfigurationError      stop with exit status 78: a person must change something
+├── StoreError              stop: going on could lose or double count results
+├── InvalidTransition       stop: a defect of ours
+├── ExecutorError           requeue the job
+├── SearchError             go on without new candidates, try again at the next tick
+├── CheckpointError         fall back to the checkpoint before
+├── JobError                the job has failed; the next one may go well
+└── ProviderError           fall back to the next provider
+    ├── Unavailable         try this provider again at the next poll
+    │   └── RateLimited     ... but not before `retry_after_seconds`
+    ├── NoData              nothing for this zone or time; ask again at the next poll
+    ├── BadData             the answer is not credible: never use it
+    └── AccessDenied        do not retry before the configuration has changed
 """
 
 from pathlib import Path

@@ -3,10 +3,9 @@
 What to do is decided by `search.study`; this is its shell, between the store and the controller.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 import structlog
 
@@ -22,34 +21,10 @@ from carbon_nas.model import (
     SearchProgress,
     emissions_grams,
 )
+from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.reward import RewardSettings, observation
 from carbon_nas.search.study import Study, StudySettings
 from carbon_nas.store.sql import OPEN_STATES, SqlStore
-
-
-class AsyncController(Protocol):
-    """A controller wherever it runs; see `search.child`."""
-
-    async def start(self, state: Mapping[str, object] | None) -> None:
-        """Go on from a kept state, or begin."""
-
-    async def propose(self, n: int) -> list[str]:
-        """See `interfaces.Controller`."""
-        ...
-
-    async def observe(self, observations: list[Observation]) -> None:
-        """See `interfaces.Controller`."""
-
-    async def state_dict(self) -> dict[str, object]:
-        """See `interfaces.Controller`."""
-        ...
-
-    async def close(self) -> None:
-        """End the child, if there is one."""
-
-    def cpu_seconds(self) -> float:
-        """Give the CPU time used outside the daemon's process."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +92,9 @@ class Searcher:
         self._seen: object = None
         self._log = structlog.get_logger(__name__)
 
-    async def start(self) -> None:
-        """Let the controller go on where it was."""
-        await self._controller.start(self._store.controller_state(self.settings.controller))
+    def start(self) -> None:
+        """Read how the study stands."""
         self._refresh()
-
-    async def close(self) -> None:
-        """Let the controller go; all it knows is kept."""
-        await self._controller.close()
 
     def cpu_seconds(self) -> float:
         """Give the CPU time that the controller used outside this process."""

@@ -58,6 +58,7 @@ class _Runner:
     started: int
     handle: Handle | None = None
     idle_since: float = 0.0
+    told_to_leave: bool = False
 
 
 class LocalExecutor:
@@ -129,6 +130,9 @@ class LocalExecutor:
 
     async def request_suspend(self, handle: Handle) -> None:
         """Send SIGTERM: the runner saves at its next step and leaves."""
+        runner = self._runners.get(handle.slot_id)
+        if runner and runner.handle == handle:
+            runner.told_to_leave = True  # even if the job is done before the signal arrives
         self._signal(handle, signal.SIGTERM)
 
     async def kill(self, handle: Handle) -> None:
@@ -143,7 +147,7 @@ class LocalExecutor:
         # Read after the look at the process: one that ended in between has written its outcome.
         status = _read_status(directory, handle.attempt, alive=alive)
         if status.state is not RunState.RUNNING:
-            self._free(handle)
+            self._free(handle, status.state)
         return replace(status, cpu_seconds=max((cpu_now or 0.0) - base, status.cpu_seconds))
 
     async def release(self, slot: Slot) -> None:
@@ -226,13 +230,13 @@ class LocalExecutor:
         pid, started, _, _ = _unpack(handle)
         processes.send(pid, started, number)
 
-    def _free(self, handle: Handle) -> None:
-        """The attempt is over: its runner is idle, or gone."""
+    def _free(self, handle: Handle, state: RunState) -> None:
+        """The attempt is over. Only a runner that did its job is kept warm; any other is leaving, or unwell."""
         runner = self._runners.get(handle.slot_id)
         if runner is None or runner.handle != handle:
             return
         runner.handle, runner.idle_since = None, monotonic()
-        if runner.process.poll() is not None:
+        if state is not RunState.DONE or runner.told_to_leave or runner.process.poll() is not None:
             self._dismiss(handle.slot_id)
 
     def _dismiss(self, slot_id: str) -> None:

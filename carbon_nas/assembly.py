@@ -1,0 +1,153 @@
+"""Making the parts that a configuration names. Nothing here starts anything; `daemon` does."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pynvml
+
+from carbon_nas import plugins
+from carbon_nas.clock import ReplayClock, SystemClock
+from carbon_nas.config import Config
+from carbon_nas.energy.ledger import Bookkeeper
+from carbon_nas.energy.meters import CpuModel, NvmlMeter, own_cpu_seconds
+from carbon_nas.engine import Engine, EngineSettings
+from carbon_nas.grid.feed import Feed
+from carbon_nas.interfaces import Clock, Executor, Policy, Provider
+from carbon_nas.search.hosts import AsyncController
+from carbon_nas.search.hosts import make_controller as host_controller
+from carbon_nas.searcher import Searcher, SearcherSettings
+from carbon_nas.store.sql import SqlStore
+
+HTTP_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+
+
+async def validate(config: Config) -> None:
+    """Check what a configuration alone cannot tell: that its providers can serve the zone. Writes nothing.
+
+    Raises:
+        ConfigurationError: a trace is missing or wrong, or a provider does not know the zone.
+    """
+    clock = make_clock(config, SystemClock().now())
+    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT) as http:
+        for provider in make_providers(config, clock, http).values():
+            await provider.start(config.grid.zone)
+
+
+def make_clock(config: Config, anchor: datetime) -> Clock:
+    """Give the clock of a run whose replay, if it is one, began at the real time `anchor`."""
+    section = config.clock
+    if section.replay_from is None:
+        return SystemClock()
+    return ReplayClock(section.replay_from.astimezone(UTC), section.speed, anchor)
+
+
+def make_providers(config: Config, clock: Clock, http: httpx.AsyncClient) -> dict[str, Provider]:
+    """Give the zone's providers in the configured order."""
+    return {
+        name: plugins.build("providers", name, config.grid.options(name), key="grid", clock=clock, http=http)
+        for name in config.grid.providers
+    }
+
+
+def make_policy(config: Config) -> Policy:
+    """Give the policy."""
+    chosen = config.policy
+    policy: Policy = plugins.build("policies", chosen.name, chosen.options(chosen.name), key="policy")
+    return policy
+
+
+def make_controller(config: Config) -> AsyncController:
+    """Give the controller, in a child process if it needs torch."""
+    chosen, space = config.controller, config.space
+    return host_controller(
+        chosen.name,
+        chosen.options(chosen.name),
+        space.name,
+        space.options(space.name),
+        config.seed,
+        key="controller",
+    )
+
+
+def make_executor(config: Config, directory: Path) -> Executor:
+    """Give the executor; `directory` takes its logs."""
+    chosen = config.executor
+    executor: Executor = plugins.build(
+        "executors",
+        chosen.name,
+        chosen.options(chosen.name),
+        key="executor",
+        zone=config.grid.zone,
+        directory=directory,
+    )
+    return executor
+
+
+def searcher_settings(config: Config) -> SearcherSettings:
+    """Give what the searcher reads of the configuration."""
+    return SearcherSettings(
+        zone=config.grid.zone,
+        controller=config.controller.name,
+        study=config.search,
+        reward=config.reward,
+        epochs=config.train.epochs,
+        max_delay=timedelta(hours=config.jobs.max_delay_hours),
+        retries=config.jobs.retries,
+    )
+
+
+def make_searcher(
+    config: Config, *, clock: Clock, store: SqlStore, feed: Feed, controller: AsyncController
+) -> Searcher:
+    """Give the searcher."""
+    return Searcher(
+        searcher_settings(config),
+        clock=clock,
+        store=store,
+        controller=controller,
+        reference_grams_per_kwh=lambda: feed.reference_grams_per_kwh(clock.now()),
+    )
+
+
+def make_engine(
+    config: Config,
+    jobs_directory: Path,
+    *,
+    clock: Clock,
+    store: SqlStore,
+    feed: Feed,
+    executor: Executor,
+    searcher: Searcher,
+) -> Engine:
+    """Give the engine with its ledger and meters."""
+    uuids = [slot.gpu_uuid for slot in executor.capacity() if slot.gpu_uuid is not None]
+    bookkeeper = Bookkeeper(
+        store,
+        feed.intensity_at,
+        CpuModel(config.energy.watts_per_core),
+        {uuid: NvmlMeter(uuid, pynvml) for uuid in uuids},
+        pue=config.energy.pue,
+        run_id=f"{os.getpid()}/{clock.now().isoformat()}",
+    )
+    settings = EngineSettings(
+        seed=config.seed,
+        jobs_directory=jobs_directory,
+        space=config.space.name,
+        space_options=config.space.options(config.space.name),
+        task=config.task.model_dump(mode="json"),
+        score=config.score.model_dump(mode="json"),
+        train=config.train.model_dump(mode="json"),
+    )
+    return Engine(
+        settings,
+        clock=clock,
+        feed=feed,
+        policy=make_policy(config),
+        executor=executor,
+        store=store,
+        bookkeeper=bookkeeper,
+        controller_cpu_seconds=lambda: own_cpu_seconds() + searcher.cpu_seconds(),
+        progress=searcher.progress,
+    )

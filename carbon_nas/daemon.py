@@ -1,0 +1,280 @@
+"""The service: starts the parts, lets APScheduler run its jobs, listens to the process's signals.
+
+Recurring jobs: `poll` asks the providers, `tick` moves jobs, `search` refills the queue, `sample` books energy,
+`report` writes the report in a process of its own (plots are heavy), `watchdog` tells the service manager that
+the tick is alive.
+"""
+
+import asyncio
+import faulthandler
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from carbon_nas import assembly, record, state_directory
+from carbon_nas import config as configuration
+from carbon_nas.clock import monotonic
+from carbon_nas.config import Config
+from carbon_nas.engine import Engine
+from carbon_nas.errors import ConfigurationError
+from carbon_nas.grid.feed import Feed
+from carbon_nas.interfaces import Clock, Executor
+from carbon_nas.searcher import Searcher
+from carbon_nas.serve.http import HttpService, application
+from carbon_nas.serve.metrics import Snapshot, registry_of
+from carbon_nas.serve.notify import Notifier, watchdog_seconds
+from carbon_nas.store.sql import SqlStore
+
+RELOADABLE = frozenset({"policy", "search", "reward", "jobs"})
+"""Sections that SIGHUP puts in force; the others need a restart, and the log says so."""
+
+HISTORY_KEPT = timedelta(days=9)
+
+
+class Daemon:
+    """The service: `run` until it is told to stop.
+
+    `after_tick` is called after each tick, for a live view; it may call `stop`. `address` is where HTTP is
+    served, once it is.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state_directory: Path,
+        *,
+        config_path: Path | None = None,
+        notifier: Notifier | None = None,
+        after_tick: Callable[["Daemon"], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.state_directory = state_directory
+        self.clock: Clock
+        self.feed: Feed
+        self.store: SqlStore
+        self.engine: Engine
+        self.searcher: Searcher
+        self.executor: Executor
+        self.address: str | None = None
+        self._config_path = config_path
+        self._notifier = notifier or Notifier(None)
+        self._after_tick = after_tick
+        self._stopped = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._reload_successful = True
+        self._ticked_at = monotonic()
+        self._log = structlog.get_logger(__name__)
+
+    def stop(self) -> None:
+        """Let `run` suspend everything and return."""
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """Start, serve until `stop` or SIGTERM, then suspend every training and leave.
+
+        Raises:
+            ConfigurationError: before anything is written.
+            StoreError: the state directory's store cannot be used.
+        """
+        await assembly.validate(self.config)
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._catch_signals()
+            scheduler = self._schedule()
+            scheduler.start()
+            self._notifier.send(READY=1, STATUS="running")
+            self._log.info("running", zone=self.config.grid.zone, state=str(self.state_directory))
+            await self._stopped.wait()
+            within = self.config.daemon.stop_seconds
+            self._notifier.send(STOPPING=1, STATUS="saving", EXTEND_TIMEOUT_USEC=int((within + 10) * 1e6))
+            scheduler.shutdown(wait=False)
+            await self.engine.stop(within)
+            self._log.info("stopped", suspended=len(self.engine.running) == 0)
+        if self._failure is not None:
+            raise self._failure
+
+    def snapshot(self) -> Snapshot:
+        """Give the present state, for metrics and views."""
+        return Snapshot(
+            version=version("carbon-nas"),
+            grid=self.feed.view(self.clock.now()),
+            decision=self.engine.decision,
+            jobs=self.store.count_jobs(),
+            totals=self.store.totals(),
+            progress=self.searcher.progress(),
+            slots=len(self.executor.capacity()),
+            slots_busy=len(self.engine.running),
+            last_tick=self.engine.last_tick,
+            last_feed_success=self.feed.last_success,
+            reload_successful=self._reload_successful,
+            feed_outcomes=dict(self.feed.outcomes),
+        )
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Make and start the parts; the controller before the clock, as it takes seconds of replayed time."""
+        config, directory = self.config, self.state_directory
+        stack.enter_context(state_directory.sole_user(directory))
+        self.store = SqlStore(directory / state_directory.DATABASE)
+        self.store.open()
+        stack.callback(self.store.close)
+        state_directory.require_same_study(self.store, config)
+        self.executor = assembly.make_executor(config, directory / "runners")
+        stack.push_async_callback(self.executor.close)
+        controller = assembly.make_controller(config)
+        stack.push_async_callback(controller.close)
+        await controller.start(self.store.controller_state(config.controller.name))
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=assembly.HTTP_TIMEOUT))
+        self.clock = assembly.make_clock(config, state_directory.replay_anchor(self.store, config))
+        await self._start_feed(http)
+        self.searcher = assembly.make_searcher(
+            config, clock=self.clock, store=self.store, feed=self.feed, controller=controller
+        )
+        self.searcher.start()
+        self.engine = assembly.make_engine(
+            config,
+            directory / "jobs",
+            clock=self.clock,
+            store=self.store,
+            feed=self.feed,
+            executor=self.executor,
+            searcher=self.searcher,
+        )
+        await self.engine.start()
+        await self._serve(stack)
+
+    async def _start_feed(self, http: httpx.AsyncClient) -> None:
+        config = self.config
+        providers = assembly.make_providers(config, self.clock, http)
+        self.feed = Feed(self.clock, config.grid.zone, providers, config.grid.feed)
+        self.feed.preload(self.store.readings(config.grid.zone, self.clock.now() - HISTORY_KEPT))
+        await self.feed.start()
+        self.store.add_readings(self.feed.new_readings())
+        record.keep(
+            self.store,
+            config,
+            now=self.clock.now(),
+            speed=self.clock.speed,
+            slots=tuple(self.executor.capacity()),
+            capabilities=next(iter(providers.values())).capabilities,
+        )
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        if self.config.daemon.listen is None:
+            return
+        service = HttpService(
+            application(registry_of(self.snapshot), self._health), self.config.daemon.listen
+        )
+        try:
+            await service.start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.config.daemon.listen} cannot be bound: {error.strerror}; choose another or stop its owner",
+                file=self._config_path,
+                key="daemon.listen",
+            ) from error
+        self.address = service.address
+        stack.push_async_callback(service.stop)
+
+    def _schedule(self) -> AsyncIOScheduler:
+        daemon = self.config.daemon
+        scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            # Late is better than never, and once is enough.
+            job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
+        )
+        scheduler.add_listener(self._fail, EVENT_JOB_ERROR)
+        sample = max(daemon.tick_seconds, self.config.energy.sample_seconds / self.clock.speed)
+        jobs: list[tuple[Callable[[], object], float]] = [
+            (self._poll, daemon.tick_seconds),
+            (self._tick, daemon.tick_seconds),
+            (self._search, daemon.tick_seconds),
+            (self.engine.sample, sample),
+        ]
+        if daemon.report_seconds:
+            jobs.append((self._report, daemon.report_seconds))
+        if (limit := watchdog_seconds()) is not None:
+            jobs.append((lambda: self._feed_watchdog(limit), limit / 3))
+        for job, seconds in jobs:
+            scheduler.add_job(
+                job, "interval", seconds=seconds, next_run_time=datetime.min.replace(tzinfo=UTC)
+            )
+        return scheduler
+
+    async def _poll(self) -> None:
+        await self.feed.refresh()
+        self.store.add_readings(self.feed.new_readings())
+
+    async def _tick(self) -> None:
+        await self.engine.tick()
+        self._ticked_at = monotonic()
+        if self._after_tick is not None:
+            self._after_tick(self)
+
+    async def _search(self) -> None:
+        await self.searcher.step(len(self.executor.capacity()))
+
+    async def _report(self) -> None:
+        command = [sys.executable, "-m", "carbon_nas", "report", "--state-dir", str(self.state_directory)]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        _, problem = await process.communicate()
+        if process.returncode:
+            self._log.warning("no report", problem=problem.decode(errors="replace").strip()[-500:])
+
+    def _feed_watchdog(self, limit_seconds: float) -> None:
+        """Answer the service manager only while ticks happen: a wedged daemon must be restarted."""
+        if monotonic() - self._ticked_at < limit_seconds:
+            self._notifier.send(WATCHDOG=1)
+
+    def _fail(self, event: JobExecutionEvent) -> None:
+        """Stop: what our own code did not expect must not go on half alive. The service manager restarts us."""
+        self._log.error("a job of the daemon failed", job=event.job_id, error=event.traceback)
+        self._failure = self._failure or event.exception
+        self.stop()
+
+    def _health(self) -> dict[str, object]:
+        age = monotonic() - self._ticked_at
+        limit = max(30.0, 10 * self.config.daemon.tick_seconds)
+        grid = self.feed.view(self.clock.now())
+        return {"ok": age < limit, "tick_age_seconds": round(age, 1), "grid": grid.state, "zone": grid.zone}
+
+    def _catch_signals(self) -> None:
+        faulthandler.enable()  # the watchdog's SIGABRT leaves a traceback
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Read the configuration again and put in force what may change while running.
+
+        A file that is wrong changes nothing. The service manager hears RELOADING and READY in any case.
+        """
+        self._notifier.send(RELOADING=1, MONOTONIC_USEC=int(monotonic() * 1e6))
+        try:
+            self._put_in_force(configuration.load(self._config_path or Path("no configuration file")))
+            self._reload_successful = True
+        except ConfigurationError as error:
+            self._reload_successful = False
+            self._log.error("the old configuration stays in force", problem=str(error))
+        status = "running" if self._reload_successful else "running; the last reload failed, see the log"
+        self._notifier.send(READY=1, STATUS=status)
+
+    def _put_in_force(self, new: Config) -> None:
+        changed = configuration.changed_sections(self.config, new)
+        kept = {name: getattr(self.config, name) for name in changed - RELOADABLE}
+        config = new.model_copy(update=kept)
+        self.engine.policy = assembly.make_policy(config)
+        self.searcher.settings = assembly.searcher_settings(config)
+        self.config = config
+        self._log.info("reloaded", changed=sorted(changed & RELOADABLE), need_restart=sorted(kept))
