@@ -76,7 +76,7 @@ def test_an_epochs_order_depends_on_seed_and_epoch_alone():
 
 
 def test_an_augmented_image_is_a_shift_of_itself_or_of_its_mirror():
-    images = torch.randint(1, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    images = torch.randint(1, 256, (24, 3, 16, 16), dtype=torch.uint8)
     changed = augment(images, seed=1, epoch=2, step=3)
     assert changed.shape == images.shape
     assert changed.dtype is torch.uint8
@@ -91,7 +91,7 @@ def test_an_augmented_image_is_a_shift_of_itself_or_of_its_mirror():
         ]
         assert len(found) == 1
         kinds.update(found)
-    assert len(kinds) > 25  # of the 50
+    assert len(kinds) > 10  # of the 50
 
 
 def shifted(image, flip, dy, dx):

@@ -19,7 +19,7 @@ from carbon_nas.evaluate.protocol import EX_FENCED
 from carbon_nas.model import JobKind, JobSpec, RunState
 from carbon_nas.search.spaces.nasbench201 import NasBench201, NasBench201Options
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 SPACE = NasBench201(NasBench201Options())
 CELLS = tuple(SPACE.decode(cell) for cell in [(3, 1, 2, 4, 2, 1), (0,) * 6, (1,) * 6, (2, 3, 0, 4, 1, 2)])
 DONE, SUSPENDED, FAILED = RunState.DONE, RunState.SUSPENDED, RunState.FAILED

@@ -198,7 +198,7 @@ def test_it_learns(tmp_path):
     seed_everything(1)
     task = load_task(TaskSettings(), torch.device("cpu"))
     network = NasBench201(NasBench201Options(channels=4, cells=1)).build(ARCH, 1, 10)
-    training = Training(network, task, TrainSettings(epochs=2), seed=5)
+    training = Training(network, task, TrainSettings(epochs=2, batch_size=64), seed=5)
     run(training, StoppingHost(tmp_path))
     assert training.curve[-1]["accuracy"] > 0.7
     assert training.curve[1]["train_loss"] < training.curve[0]["train_loss"]

@@ -182,11 +182,11 @@ class _TrainingHost:
     def _report(self, training: Training) -> None:
         self._epoch_reported = training.epoch
         last = training.curve[-1] if training.curve else {}
-        loss = training.mean_loss()
+        began = training.step > training.epoch * training.steps_per_epoch
         self._attempt.report(
             training.step / training.steps,
             step=training.step,
             epoch=training.epoch,
-            loss=last.get("train_loss") if loss is None else loss,
+            loss=training.mean_loss() if began else last.get("train_loss"),
             accuracy=last.get("accuracy"),
         )

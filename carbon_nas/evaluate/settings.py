@@ -84,7 +84,7 @@ class TrainSettings(BaseModel):
     model_config = STRICT
 
     epochs: Annotated[int, Field(ge=1)] = 4
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2)] = 128
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4

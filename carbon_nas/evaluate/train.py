@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from carbon_nas.errors import JobError
 from carbon_nas.evaluate.data import Task, augment, epoch_order
+from carbon_nas.evaluate.precision import choose_dtype
 from carbon_nas.evaluate.randomness import restore_rng, rng_state
 from carbon_nas.evaluate.settings import TrainSettings
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 VALIDATION_BATCH = 500
 
 
@@ -73,7 +73,7 @@ class Training:
     def __init__(self, network: nn.Module, task: Task, settings: TrainSettings, seed: int) -> None:
         self._device = task.train.images.device
         self._layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
-        self._dtype = _precision(settings.precision, self._device)
+        self._dtype = choose_dtype(settings.precision, self._device)
         self._task, self._settings, self._seed = task, settings, seed
         self.steps_per_epoch = len(task.train) // settings.batch_size  # the last, smaller batch is left out
         if self.steps_per_epoch == 0:
@@ -119,7 +119,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self._settings.learning_rate * (1 + math.cos(math.pi * self.step / self.steps)) / 2
         self.network.train()
-        loss = self._loss(self.network, images, labels, self._settings.label_smoothing)[0]
+        loss = self._loss(images, labels, self._settings.label_smoothing)[0]
         self.optimizer.zero_grad()
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.step(self.optimizer)
@@ -127,8 +127,8 @@ class Training:
         self._loss_sum += loss.detach()  # no .item(): it would make the CPU wait for the GPU at each step
         self.step += 1
 
-    def mean_loss(self) -> float | None:
-        """Give the mean loss of this epoch's steps so far; None before the first.
+    def mean_loss(self) -> float:
+        """Give the mean loss of this epoch's steps so far; zero before the first.
 
         Raises:
             JobError: it is not a finite number.
@@ -139,7 +139,7 @@ class Training:
             raise JobError(
                 f"the loss became {mean} in epoch {self.epoch + 1}; a lower learning_rate may help"
             )
-        return mean if done else None
+        return mean
 
     def validate(self, should_stop: Callable[[], bool]) -> None:
         """Close the epoch with a point of the curve; asked to stop, leave it open: it is done again later."""
@@ -153,13 +153,12 @@ class Training:
             part = slice(start, start + VALIDATION_BATCH)
             images, labels = self._task.normalise(held_out.images[part]), held_out.labels[part]
             with torch.no_grad():
-                loss, logits = self._loss(self.network, images, labels)
+                loss, logits = self._loss(images, labels)
             loss_sum += loss.item() * len(labels)
             correct += int((logits.argmax(1) == labels).sum())
         count = len(held_out)
-        self.curve.append(
-            {"train_loss": train_loss or 0.0, "loss": loss_sum / count, "accuracy": correct / count}
-        )
+        point = {"loss": loss_sum / count, "accuracy": correct / count}
+        self.curve.append({"train_loss": train_loss, **point})
         self._loss_sum.zero_()
 
     def state_dict(self) -> dict[str, Any]:
@@ -196,20 +195,8 @@ class Training:
             images = augment(images, self._seed, self.epoch, place)
         return self._task.normalise(images), self._task.train.labels[chosen]
 
-    def _loss(
-        self, network: nn.Module, images: Tensor, labels: Tensor, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def _loss(self, images: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         mixed = self._dtype is not torch.float32
         with torch.autocast(self._device.type, dtype=self._dtype if mixed else None, enabled=mixed):
-            logits = network(images.to(memory_format=self._layout))
+            logits = self.network(images.to(memory_format=self._layout))
             return F.cross_entropy(logits, labels, label_smoothing=smoothing), logits
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    if name == "float16" and device.type != "cuda":
-        raise JobError('precision "float16" needs a GPU; on a CPU use "float32" or "bfloat16"')
-    if name != "auto":
-        return DTYPES[name]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
