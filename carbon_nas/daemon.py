@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from carbon_nas import assembly, record, state_directory
 from carbon_nas import config as configuration
-from carbon_nas.clock import monotonic
+from carbon_nas.clock import SystemClock, monotonic
 from carbon_nas.config import Config
 from carbon_nas.engine import Engine
 from carbon_nas.errors import ConfigurationError
@@ -203,10 +203,9 @@ class Daemon:
             jobs.append((self._report, daemon.report_seconds))
         if (limit := watchdog_seconds()) is not None:
             jobs.append((lambda: self._feed_watchdog(limit), limit / 3))
+        now = SystemClock().now()  # at once, and then at its interval: a short run must not wait for its first poll
         for job, seconds in jobs:
-            scheduler.add_job(
-                job, "interval", seconds=seconds, next_run_time=datetime.min.replace(tzinfo=UTC)
-            )
+            scheduler.add_job(job, "interval", seconds=seconds, next_run_time=now)
         return scheduler
 
     async def _poll(self) -> None:
