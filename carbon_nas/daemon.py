@@ -98,6 +98,7 @@ class Daemon:
             self._notifier.send(STOPPING=1, STATUS="saving", EXTEND_TIMEOUT_USEC=int((within + 10) * 1e6))
             scheduler.shutdown(wait=False)
             await self.engine.stop(within)
+            self.engine.restate()
             self._log.info("stopped", suspended=len(self.engine.running) == 0)
         if self._failure is not None:
             raise self._failure
@@ -203,14 +204,18 @@ class Daemon:
             jobs.append((self._report, daemon.report_seconds))
         if (limit := watchdog_seconds()) is not None:
             jobs.append((lambda: self._feed_watchdog(limit), limit / 3))
-        now = SystemClock().now()  # at once, and then at its interval: a short run must not wait for its first poll
+        now = (
+            SystemClock().now()
+        )  # at once, and then at its interval: a short run must not wait for its first poll
         for job, seconds in jobs:
             scheduler.add_job(job, "interval", seconds=seconds, next_run_time=now)
         return scheduler
 
     async def _poll(self) -> None:
         await self.feed.refresh()
-        self.store.add_readings(self.feed.new_readings())
+        if readings := self.feed.new_readings():
+            self.store.add_readings(readings)
+            self.engine.restate()
 
     async def _tick(self) -> None:
         await self.engine.tick()

@@ -7,7 +7,7 @@ the clock it is given, so that replay and simulation are this very code with oth
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from carbon_nas.allocate import Action, Launch, Release, Suspend, allocate, by_urgency
 from carbon_nas.clock import real_sleep
 from carbon_nas.energy.ledger import Bookkeeper, Occupancy
+from carbon_nas.energy.restatement import restate
 from carbon_nas.errors import ExecutorError
 from carbon_nas.grid.feed import Feed
 from carbon_nas.interfaces import Clock, Executor, Policy
@@ -36,6 +37,8 @@ from carbon_nas.states import transition
 from carbon_nas.store.sql import SqlStore
 
 STOP_POLL_SECONDS = 0.1
+RESTATED = timedelta(days=7)
+"""How far back a late intensity changes the ledger."""
 
 ENDS: Mapping[RunState, JobState] = {
     RunState.DONE: JobState.DONE,
@@ -107,9 +110,7 @@ class Engine:
         """Take up what an earlier daemon left: its decision, its totals, and the attempts it had running."""
         now = self._clock.now()
         self._bookkeeper.start(now)
-        for joules, grams in self._store.totals().values():
-            self.energy_joules += joules
-            self.emissions_grams += grams
+        self._sum_up()
         for at, decision in self._store.decisions():
             if self.decision is None or decision.window is not self.decision.window:
                 self.window_since = at
@@ -129,6 +130,15 @@ class Engine:
         await self._look()
         self._book()
 
+    def restate(self) -> None:
+        """Value anew what was booked before its intensity was observed, as far as it is by now."""
+        view = self._feed.view(self._clock.now())
+        provisional = self._store.provisional_entries(view.now - RESTATED)
+        revisions = list(restate(provisional, view.history))
+        if revisions:
+            self._store.add_entries(revisions, {})
+            self._sum_up()
+
     async def tick(self) -> None:
         """Observe, decide, apply."""
         await self._observe()
@@ -146,6 +156,11 @@ class Engine:
             waited += STOP_POLL_SECONDS
             await self._observe()
         self._book()
+
+    def _sum_up(self) -> None:
+        totals = self._store.totals().values()
+        self.energy_joules = sum(joules for joules, _ in totals)
+        self.emissions_grams = sum(grams for _, grams in totals)
 
     async def _look(self) -> None:
         for run in self.running.values():

@@ -56,6 +56,11 @@ class Quality(StrEnum):
     STALE = "stale"  # the last known value, carried forward
     FALLBACK = "fallback"  # a stated constant, used because nothing was known
 
+    @property
+    def observed(self) -> bool:
+        """Whether the value is of what happened; the others are provisional, and restated when it is known."""
+        return self in {Quality.ACTUAL, Quality.ESTIMATED}
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

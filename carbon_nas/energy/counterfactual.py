@@ -1,9 +1,9 @@
 """What the same work would have emitted, had it run at once instead of waiting for clean hours.
 
 The baseline of a saving is "would have started at once", not "the worst hour" (SCI v1.1, ISO/IEC 21031, asks
-for a baseline by the same method without the action). So every slot's slices of work keep their energy, their
-length and their order, and only the gaps between them close. The result is a thought experiment: it stands
-beside the emissions and is never netted against them.
+for a baseline by the same method without the action). So every job keeps its energy and its running time, and
+starts in its turn as soon as a slot is free, as under a scheduler that does not look at the grid. The result is
+a thought experiment: it stands beside the emissions and is never netted against them.
 """
 
 import heapq
@@ -21,15 +21,16 @@ MOVED = frozenset({Work.SCORE, Work.TRAIN})
 """The work that could have run earlier."""
 
 METHOD = (
-    "On every slot the slices of scoring and training are laid end to end from the start of the run, in the "
-    "order in which they ran, each with the energy it really took. Each moved slice is valued at the "
-    "time-weighted intensity of the interval it would have run in."
+    "The jobs of scoring and training run in the order in which they were created, each in one piece, with the "
+    "time and the energy it really took, on as many slots, without waiting, from the start of the run. Each "
+    "moved piece is valued at the time-weighted intensity of the interval it would have run in."
 )
 CAVEATS = (
     "Slots held idle while the run waited are inside the actual emissions and have no counterpart at once.",
     "The controller's energy stays where it was, although a run without waiting would have ended earlier.",
     "The energy of saving and resuming is counted on both sides, though at once it would not have been spent.",
-    "The slices are those of the actual search; one that never waited might have proposed other architectures.",
+    "The jobs are those of the actual search; one that never waited might have proposed other architectures.",
+    "A job counts as ready in its turn, although some were made only from the results of those before.",
 )
 
 
@@ -48,6 +49,7 @@ class AtOnce:
     """A run beside the same run without waiting.
 
     `saved_grams` is positive where waiting would have avoided emissions, and negative where it cost some.
+    `by_job_grams` is what each job would have emitted at once.
     `saved_percent` is of the emissions at once; None if these are zero. `uncovered_share` is the share of the
     moved energy whose new time has no known intensity; it is valued at the run's own mean.
     """
@@ -67,6 +69,7 @@ class AtOnce:
     at_once_seconds: float
     actual_seconds: float
     delay_seconds: float
+    by_job_grams: Mapping[str, float]
     method: str = METHOD
     caveats: tuple[str, ...] = CAVEATS
 
@@ -120,13 +123,16 @@ def intensity_profile(readings: Iterable[Reading], entries: Iterable[LedgerEntry
     return IntensityProfile(_disjoint(ranked))
 
 
-def at_once(entries: Sequence[LedgerEntry], readings: Sequence[Reading], start: datetime) -> AtOnce:
+def at_once(
+    entries: Sequence[LedgerEntry], readings: Sequence[Reading], start: datetime, order: Sequence[str]
+) -> AtOnce:
     """Value the run had it not waited.
 
     Args:
         entries: the ledger, one row for each interval (its latest revision).
         readings: what is known of the intensity, for the times that no row covers.
         start: when the run began, UTC.
+        order: the ids of all jobs in the order in which they were created.
 
     Raises:
         ValueError: a row's energy is negative or not finite, or intensities of different signal or basis meet.
@@ -135,9 +141,13 @@ def at_once(entries: Sequence[LedgerEntry], readings: Sequence[Reading], start: 
     moved = [entry for entry in entries if _is_moved(entry)]
     idle = [entry for entry in entries if entry.work is Work.IDLE]
     kept = [entry for entry in entries if entry.work is not Work.IDLE and not _is_moved(entry)]
-    shifts = _shifts(moved, start)
+    shifts = _shifts(moved, start, order)
     actual_moved, actual_idle, actual_kept = (_grams(rows) for rows in (moved, idle, kept))
-    moved_grams, uncovered_joules = _value(moved, shifts, _profiles(entries, readings))
+    values, uncovered_joules = _value(moved, shifts, _profiles(entries, readings))
+    moved_grams = math.fsum(values)
+    by_job: dict[str, float] = defaultdict(float)
+    for entry, grams in zip(moved, values, strict=True):
+        by_job[str(entry.job_id)] += grams
     energy = _joules(moved)
     actual_end = max((entry.end for entry in moved), default=start)
     at_once_end = max((entry.end - shift for entry, shift in zip(moved, shifts, strict=True)), default=start)
@@ -159,11 +169,12 @@ def at_once(entries: Sequence[LedgerEntry], readings: Sequence[Reading], start: 
         at_once_seconds=(at_once_end - start).total_seconds(),
         actual_seconds=(actual_end - start).total_seconds(),
         delay_seconds=(actual_end - at_once_end).total_seconds(),
+        by_job_grams=dict(by_job),
     )
 
 
 def _is_moved(entry: LedgerEntry) -> bool:
-    return entry.work in MOVED and entry.slot_id is not None
+    return entry.work in MOVED and entry.slot_id is not None and entry.job_id is not None
 
 
 def _joules(rows: Iterable[LedgerEntry]) -> float:
@@ -190,22 +201,29 @@ def _check(entries: Iterable[LedgerEntry], readings: Iterable[Reading]) -> None:
         )
 
 
-def _shifts(moved: Sequence[LedgerEntry], start: datetime) -> list[timedelta]:
-    """Say by how much each row moves, so that its slot is never without work from `start` on.
+def _shifts(moved: Sequence[LedgerEntry], start: datetime, order: Sequence[str]) -> list[timedelta]:
+    """Say by how much each row moves: jobs go in order to the slot that is free first, each in one piece.
 
-    A slot's busy time is the union of its rows: several devices of one slot are busy together, and move together.
+    A job is busy in the union of its rows: several devices are busy together, and move together.
     """
-    by_slot: dict[str | None, list[LedgerEntry]] = defaultdict(list)
+    by_job: dict[str, list[LedgerEntry]] = defaultdict(list)
     for entry in moved:
-        by_slot[entry.slot_id].append(entry)
-    steps = {slot: _steps(rows, start) for slot, rows in by_slot.items()}
-    return [_last_step(steps[entry.slot_id], entry.start) for entry in moved]
+        by_job[str(entry.job_id)].append(entry)
+    turn = {job_id: n for n, job_id in enumerate(order)}
+    free_at = [start] * len({entry.slot_id for entry in moved})
+    steps: dict[str, list[tuple[datetime, timedelta]]] = {}
+    for job_id in sorted(by_job, key=lambda job_id: (turn.get(job_id, len(turn)), job_id)):
+        steps[job_id], end = _steps(by_job[job_id], heapq.heappop(free_at))
+        heapq.heappush(free_at, end)
+    return [_last_step(steps[str(entry.job_id)], entry.start) for entry in moved]
 
 
-def _steps(rows: Iterable[LedgerEntry], start: datetime) -> list[tuple[datetime, timedelta]]:
-    """Give, for each stretch of uninterrupted work, its beginning and how much it moves."""
+def _steps(
+    rows: Iterable[LedgerEntry], begin_at: datetime
+) -> tuple[list[tuple[datetime, timedelta]], datetime]:
+    """Give, for each stretch of uninterrupted work, its beginning and how much it moves; and the new end."""
     steps: list[tuple[datetime, timedelta]] = []
-    busy_until, free_at = None, start
+    busy_until, free_at = None, begin_at
     for begin, end in sorted((row.start, row.end) for row in rows):
         if busy_until is None or begin > busy_until:
             steps.append((begin, begin - free_at))
@@ -214,7 +232,7 @@ def _steps(rows: Iterable[LedgerEntry], start: datetime) -> list[tuple[datetime,
         elif end > busy_until:
             free_at += end - busy_until
             busy_until = end
-    return steps
+    return steps, free_at
 
 
 def _last_step(steps: Sequence[tuple[datetime, timedelta]], when: datetime) -> timedelta:
@@ -233,8 +251,8 @@ def _profiles(entries: Iterable[LedgerEntry], readings: Iterable[Reading]) -> Ma
 
 def _value(
     moved: Sequence[LedgerEntry], shifts: Sequence[timedelta], profiles: Mapping[str, IntensityProfile]
-) -> tuple[float, float]:
-    """Give the grams of the moved rows at their new times, and the joules for which no intensity is known."""
+) -> tuple[list[float], float]:
+    """Give the grams of each moved row at its new time, and the joules for which no intensity is known."""
     energy = _joules(moved)
     weighted_energy = math.fsum(row.energy_joules * row.grams_per_kwh for row in moved)
     mean = weighted_energy / energy if energy else 0.0
@@ -246,7 +264,7 @@ def _value(
         value = (weighted + missing * mean) / seconds if seconds else row.grams_per_kwh
         grams.append(emissions_grams(row.energy_joules, value))
         uncovered.append(row.energy_joules * missing / seconds if seconds else 0.0)
-    return math.fsum(grams), math.fsum(uncovered)
+    return grams, math.fsum(uncovered)
 
 
 def _disjoint(ranked: Sequence[tuple[tuple[int, int, float], Segment]]) -> list[Segment]:

@@ -44,7 +44,7 @@ def build_report(record: RunRecord) -> Report:
     rows = latest(record.entries)
     beside = _beside(record, rows)
     totals = _totals(record, rows)
-    parts = breakdown(rows, record.jobs)
+    parts = breakdown(rows, record.jobs, beside.by_job_grams if beside else {})
     search = search_results(record, rows)
     zone_readings = [reading for reading in record.readings if reading.zone == record.zone]
     zone_rows = [row for row in rows if row.zone == record.zone]
@@ -69,7 +69,8 @@ def build_report(record: RunRecord) -> Report:
 
 def _beside(record: RunRecord, rows: Sequence[LedgerEntry]) -> AtOnce | None:
     try:
-        found = at_once(rows, record.readings, record.start)
+        order = [job.id for job in sorted(record.jobs, key=lambda job: (job.created_at, job.id))]
+        found = at_once(rows, record.readings, record.start, order)
     except ValueError as error:
         raise ReportError(str(error)) from error
     return found if rows else None
@@ -211,7 +212,7 @@ def _functional_unit(name: str, count: int, rows: Sequence[LedgerEntry], rationa
 
 
 def _counterfactual(beside: AtOnce | None) -> Counterfactual:
-    policy = "run at once: the same slices of work, in the same order, on the same slots, without waiting"
+    policy = "run at once: the same jobs, in the order they were created, on as many slots, without waiting"
     if beside is None:
         names = [
             name

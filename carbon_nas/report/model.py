@@ -134,6 +134,7 @@ class JobShare:
     attempts: int | None
     energy_kwh: float
     emissions_grams: float
+    at_once_emissions_grams: float | None
     missing: Missing = field(default_factory=dict)
 
 

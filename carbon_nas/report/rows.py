@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import TypeVar
@@ -59,11 +59,13 @@ def shares(rows: Sequence[LedgerEntry], key: Callable[[LedgerEntry], K]) -> dict
     return {name: kwh(group) / total for name, group in grouped(rows, key).items()} if total else {}
 
 
-def breakdown(rows: Sequence[LedgerEntry], jobs: Sequence[Job]) -> Breakdown:
+def breakdown(
+    rows: Sequence[LedgerEntry], jobs: Sequence[Job], at_once_grams: Mapping[str, float]
+) -> Breakdown:
     """Take the totals apart by kind of work, by job, by UTC day, and by source of the intensity."""
     return Breakdown(
         by_work=tuple(_work_shares(rows)),
-        by_job=tuple(_job_shares(rows, {job.id: job for job in jobs})),
+        by_job=tuple(_job_shares(rows, {job.id: job for job in jobs}, at_once_grams)),
         by_day=tuple(
             DayShare(day, kwh(group), grams(group))
             for day, group in sorted(grouped(_cut_at_midnight(rows), _day).items())
@@ -96,13 +98,20 @@ def _work_shares(rows: Sequence[LedgerEntry]) -> Iterator[Share]:
         )
 
 
-def _job_shares(rows: Sequence[LedgerEntry], jobs: dict[str, Job]) -> Iterator[JobShare]:
+def _job_shares(
+    rows: Sequence[LedgerEntry], jobs: Mapping[str, Job], at_once_grams: Mapping[str, float]
+) -> Iterator[JobShare]:
     groups = grouped(rows, lambda row: (row.work, row.job_id))
     for (work, job_id), group in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or "")):
         job = jobs.get(job_id) if job_id is not None else None
         missing = {} if job else dict.fromkeys(("state", "attempts"), "no such job is in the record")
         if job_id is None:
-            missing = dict.fromkeys(("job_id", "state", "attempts"), f"{work} energy belongs to no job")
+            missing = dict.fromkeys(
+                ("job_id", "state", "attempts", "at_once_emissions_grams"), f"{work} energy belongs to no job"
+            )
+        elsewhere = None if job_id is None else at_once_grams.get(job_id)
+        if job_id is not None and elsewhere is None:
+            missing |= {"at_once_emissions_grams": f"{work} energy is not moved"}
         yield JobShare(
             job_id=job_id,
             work=work,
@@ -110,6 +119,7 @@ def _job_shares(rows: Sequence[LedgerEntry], jobs: dict[str, Job]) -> Iterator[J
             attempts=job.attempt if job else None,
             energy_kwh=kwh(group),
             emissions_grams=grams(group),
+            at_once_emissions_grams=elsewhere,
             missing=missing,
         )
 

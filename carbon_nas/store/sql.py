@@ -236,6 +236,14 @@ class SqlStore:
         with self._reads.begin() as c:
             return [rows.entry(row) for row in c.execute(select(t.ledger).order_by(t.ledger.c.id)).mappings()]
 
+    def provisional_entries(self, since: datetime) -> list[LedgerEntry]:
+        """Give the rows from `since` on whose intensity was not observed, and that nothing has restated yet."""
+        g = t.ledger.c
+        provisional = [quality for quality in Quality if not quality.observed]
+        query = select(t.ledger).where(g.start >= since, g.quality.in_(provisional), _is_latest())
+        with self._reads.begin() as c:
+            return [rows.entry(row) for row in c.execute(query.order_by(g.id)).mappings()]
+
     def marks(self) -> dict[str, tuple[float, datetime]]:
         """Give how far each energy counter is in the ledger."""
         with self._reads.begin() as c:
