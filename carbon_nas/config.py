@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from carbon_nas import plugins
 from carbon_nas.energy.settings import EnergySettings
@@ -23,7 +23,7 @@ from carbon_nas.grid.feed import FeedSettings
 from carbon_nas.search.study import StudySettings
 from carbon_nas.searcher import RewardOptions
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class Section(BaseModel):
@@ -47,7 +47,7 @@ class ClockSection(Section):
     """The wall clock, or a replay of recorded time from `replay_from` on, `speed` times as fast."""
 
     replay_from: datetime | None = None
-    speed: Seconds = 1.0
+    speed: Annotated[float, Field(gt=0, le=1e6)] = 1.0
 
     @field_validator("replay_from")
     @classmethod
@@ -113,7 +113,7 @@ class ExecutorSection(PluginSection):
 class JobsSection(Section):
     """How long a training may wait for clean hours, and how often a lost one is tried again."""
 
-    max_delay_hours: Seconds = 72.0
+    max_delay_hours: Annotated[float, Field(gt=0, le=1e6)] = 72.0
     retries: Annotated[int, Field(ge=0)] = 2
 
 
@@ -122,7 +122,7 @@ class DaemonSection(Section):
 
     tick_seconds: Seconds = 2.0
     stop_seconds: Seconds = 120.0
-    report_seconds: Annotated[float, Field(ge=0)] = 3600.0
+    report_seconds: Annotated[float, Field(ge=0, le=1e9)] = 3600.0
     listen: str | None = "127.0.0.1:9464"
 
     @field_validator("listen")
@@ -211,6 +211,8 @@ def check(values: Mapping[str, Any]) -> Config:
         config = Config(**values)
     except ValidationError as error:
         raise _describe(error) from error
+    except SettingsError as error:
+        raise ConfigurationError(f"{error}: it must be JSON there", key="environment") from error
     for section, group in PLUGIN_SECTIONS.items():
         chosen = getattr(config, section)
         plugins.load(group, chosen.name, key=f"{section}.name")
@@ -238,9 +240,11 @@ def _check_options(section: str, group: str, chosen: PluginSection) -> None:
     own = list(type(chosen).model_fields)
     for name, options in (chosen.__pydantic_extra__ or {}).items():
         key = f"{section}.{name}"
-        if name not in known or not isinstance(options, Mapping):
+        if name not in known:
             near = plugins.suggestion(name, [*known, *own])
             raise ConfigurationError(f"unknown key{near}; known: {', '.join([*own, *known])}", key=key)
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(f"must be a section of options, [{key}] (got {options!r})", key=key)
         plugins.check_options(plugins.load(group, name, key=key).Options, options, key=key)
 
 

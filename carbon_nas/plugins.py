@@ -42,12 +42,12 @@ def load(group: str, name: str, *, key: str) -> Any:
     known = registered(group)
     if name not in known:
         raise ConfigurationError(
-            f"no {group.removesuffix('s')} named {name!r}{suggestion(name, known)}; known: {', '.join(known)}",
+            f"none of the {group} is named {name!r}{suggestion(name, known)}; known: {', '.join(known)}",
             key=key,
         )
     try:
         return known[name].load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ConfigurationError(
             f"{name!r} of {_owner(known[name])} cannot be imported: {error}", key=key
         ) from error

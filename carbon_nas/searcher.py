@@ -42,9 +42,10 @@ class RewardOptions:
     reference_grams: float | None = None
 
     def __post_init__(self) -> None:
+        flops, grams = self.reference_flops, self.reference_grams
         self.settings(
-            self.reference_flops or 1.0, self.reference_grams or 1.0
-        )  # refuses what is out of range
+            1.0 if flops is None else flops, 1.0 if grams is None else grams
+        )  # refuses the impossible
 
     def settings(self, reference_flops: float, reference_grams: float) -> RewardSettings:
         """Complete the references."""

@@ -1,5 +1,6 @@
 """The `[energy]` section of the configuration."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -18,6 +19,9 @@ class EnergySettings:
     sample_seconds: float = 60.0
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
         if not self.watts_per_core > 0:
             raise ValueError("watts_per_core must be above zero: energy that nobody counts is not zero")
         if not self.pue >= 1:

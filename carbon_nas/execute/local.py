@@ -48,6 +48,8 @@ class LocalOptions:
             raise ValueError("threads_per_slot must be at least 1")
         if self.cpu_slots is not None and self.cpu_slots < 0:
             raise ValueError("cpu_slots cannot be negative")
+        if not self.linger_seconds >= 0:
+            raise ValueError("linger_seconds cannot be negative")
 
 
 @dataclass(slots=True)

@@ -112,7 +112,7 @@ def quality_svg(trainings: Sequence[TrainedCandidate]) -> str:
         axes.set_ylabel("validation accuracy (%)")
         axes.margins(0.08)
         axes.grid()
-        axes.legend(loc="lower right")
+        _legend_above(axes, axes.get_legend_handles_labels()[0])
         return _svg(figure, "quality")
 
 
@@ -233,22 +233,32 @@ def _draw_front(axes: Any, front: Sequence[TrainedCandidate]) -> None:
 
 
 def _draw_trainings(figure: Figure, axes: Any, placed: Sequence[TrainedCandidate]) -> None:
-    unit = emissions_unit(one.emissions_grams for one in placed)
-    spent = [(one.emissions_grams or 0.0) * unit.factor for one in placed]
-    points = axes.scatter(
-        [(one.flops or 0.0) / 1e6 for one in placed],
-        [100 * (one.accuracy or 0.0) for one in placed],
-        c=spent,
-        cmap=mpl.colormaps["cividis"].resampled(6),
+    """Colour each training by what it emitted; leave it hollow where that is not known."""
+    known = [one for one in placed if one.emissions_grams is not None]
+    unknown = [one for one in placed if one.emissions_grams is None]
+    unit = emissions_unit(one.emissions_grams for one in known)
+    grams = [one.emissions_grams * unit.factor for one in known if one.emissions_grams is not None]
+    points = _scatter(
+        axes, known, "trained architecture", c=grams, cmap=mpl.colormaps["cividis"].resampled(6)
+    )
+    if unknown:
+        _scatter(axes, unknown, "emissions not known", facecolors="none")
+    bar = figure.colorbar(points, ax=axes, pad=0.02)
+    bar.set_label(f"emissions of its training ({unit.symbol} CO₂e)")
+    bar.outline.set_visible(False)
+
+
+def _scatter(axes: Any, placed: Sequence[TrainedCandidate], label: str, **style: Any) -> Any:
+    return axes.scatter(
+        [float(one.flops) / 1e6 for one in placed if one.flops is not None],
+        [100 * one.accuracy for one in placed if one.accuracy is not None],
         s=70,
         edgecolors=INK,
         linewidths=0.8,
         zorder=3,
-        label="trained architecture",
+        label=label,
+        **style,
     )
-    bar = figure.colorbar(points, ax=axes, pad=0.02)
-    bar.set_label(f"emissions of its training ({unit.symbol} CO₂e)")
-    bar.outline.set_visible(False)
 
 
 def _legend_above(axes: Any, handles: Sequence[Any]) -> None:
