@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -108,8 +108,7 @@ class LocalExecutor:
             raise ExecutorError(f"slot {slot.id} still runs job {runner.handle.job_id}")
         device = "cpu" if slot.gpu_uuid is None else "cuda"
         spec = replace(spec, device=device, threads=self._options.threads_per_slot)
-        path = protocol.write_spec(spec)
-        protocol.write_attempt(spec.directory, spec.attempt)  # from here on earlier attempts write nothing
+        path = protocol.write_spec(spec)  # from here on earlier attempts write nothing
         if runner is None or not self._feed(runner, path):
             runner = self._spawn(slot)
             if not self._feed(runner, path):
@@ -147,7 +146,9 @@ class LocalExecutor:
         cpu_now = processes.cpu_seconds(pid) if processes.start_ticks(pid) in {started, None} else None
         alive = self._is_alive(handle.slot_id, pid, started)
         # Read after the look at the process: one that ended in between has written its outcome.
-        status = _read_status(directory, handle.attempt, alive=alive)
+        status = protocol.read_status(directory, handle.attempt)
+        if status.state is RunState.RUNNING and not alive:
+            status = replace(status, state=RunState.LOST, reason="the runner is gone without a word")
         if status.state is not RunState.RUNNING:
             self._free(handle, status.state)
         return replace(status, cpu_seconds=max((cpu_now or 0.0) - base, status.cpu_seconds))
@@ -182,7 +183,7 @@ class LocalExecutor:
 
     def _spawn(self, slot: Slot) -> _Runner:
         self._directory.mkdir(parents=True, exist_ok=True)
-        with self._log(slot).open("a") as log:
+        with self._log(slot).open("a") as log, _signals_held():
             process = subprocess.Popen(
                 [sys.executable, "-m", "carbon_nas.evaluate.runner"],
                 stdin=subprocess.PIPE,
@@ -250,22 +251,16 @@ class LocalExecutor:
         self._leaving = [leaving for leaving in (*self._leaving, process) if leaving.poll() is None]
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let a child start with its stop signals blocked: it takes them up once it has its handlers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGABRT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _unpack(handle: Handle) -> tuple[int, int, Path, float]:
     data: Any = handle.data
     return data["pid"], data["started"], Path(data["directory"]), data["base_cpu_seconds"]
-
-
-def _read_status(directory: Path, attempt: int, *, alive: bool) -> RunStatus:
-    """Say how an attempt stands, from the job's files; `cpu_seconds` as far as the runner has told."""
-    outcome = protocol.read_outcome(directory, attempt)
-    if outcome is not None:
-        used = outcome.cpu_seconds - outcome.base_cpu_seconds
-        found = protocol.read_results(directory)
-        return RunStatus(outcome.state, outcome.fraction, used, found, outcome.reason)
-    progress = protocol.last_progress(directory, attempt)
-    used = progress.cpu_seconds - progress.base_cpu_seconds if progress else 0.0
-    fraction = progress.fraction if progress else 0.0
-    if alive:
-        return RunStatus(RunState.RUNNING, fraction, used)
-    found = protocol.read_results(directory)
-    return RunStatus(RunState.LOST, fraction, used, found, "the runner is gone without a word")
