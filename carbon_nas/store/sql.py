@@ -105,7 +105,7 @@ class SqlStore:
         e = t.evaluations.c
         with self._reads.begin() as c:
             found = c.execute(select(e.arch, e["values"]).where(e.kind == JobKind.SCORE).order_by(e.id))
-            return dict(found.tuples().all())
+            return dict(found.all())
 
     def evaluations(self, kind: JobKind | None = None) -> list[tuple[str, Evaluation]]:
         """Give (job, evaluation), oldest first."""
@@ -174,7 +174,7 @@ class SqlStore:
         j = t.jobs.c
         with self._reads.begin() as c:
             found = c.execute(select(j.kind, j.state, func.count()).group_by(j.kind, j.state))
-            return {(JobKind(kind), JobState(state)): n for kind, state, n in found.tuples()}
+            return {(JobKind(kind), JobState(state)): n for kind, state, n in found}
 
     def transitions(self) -> list[Transition]:
         """Give every step of every job, oldest first."""
@@ -187,7 +187,7 @@ class SqlStore:
         s = t.transitions.c
         query = select(s.job_id, func.max(s.at)).where(s.job_id.in_(job_ids)).group_by(s.job_id)
         with self._reads.begin() as c:
-            return dict(c.execute(query).tuples().all())
+            return dict(c.execute(query).all())
 
     # --- the grid, and what was decided
 
@@ -254,7 +254,7 @@ class SqlStore:
         g = t.ledger.c
         query = select(g.work, g.quality, func.sum(g.energy_joules), func.sum(g.emissions_grams))
         with self._reads.begin() as c:
-            found = c.execute(query.where(_is_latest()).group_by(g.work, g.quality)).tuples()
+            found = c.execute(query.where(_is_latest()).group_by(g.work, g.quality))
             return {(Work(work), Quality(quality)): (joules, grams) for work, quality, joules, grams in found}
 
     def energy_by_job(self) -> dict[str, tuple[float, float]]:
@@ -262,7 +262,7 @@ class SqlStore:
         g = t.ledger.c
         query = select(g.job_id, func.sum(g.energy_joules), func.sum(g.emissions_grams))
         with self._reads.begin() as c:
-            found = c.execute(query.where(g.job_id.is_not(None), _is_latest()).group_by(g.job_id)).tuples()
+            found = c.execute(query.where(g.job_id.is_not(None), _is_latest()).group_by(g.job_id))
             return {job_id: (joules, grams) for job_id, joules, grams in found}
 
     # --- the controller
