@@ -57,7 +57,7 @@ class Daemon:
         after_tick: Callable[["Daemon"], None] | None = None,
     ) -> None:
         self.config = config
-        self.state_directory = state_directory
+        self.state_directory = state_directory.resolve()  # runners and later daemons may stand elsewhere
         self.clock: Clock
         self.feed: Feed
         self.store: SqlStore

@@ -155,6 +155,7 @@ class LocalExecutor:
 
     async def release(self, slot: Slot) -> None:
         """Let a runner go that has had no job for `linger_seconds`."""
+        self._reap()
         runner = self._runners.get(slot.id)
         if (
             runner
@@ -182,6 +183,8 @@ class LocalExecutor:
         return 0 if gpu_count else max(1, cores // self._options.threads_per_slot)
 
     def _spawn(self, slot: Slot) -> _Runner:
+        if slot.id in self._runners:
+            self._dismiss(slot.id)
         self._directory.mkdir(parents=True, exist_ok=True)
         with self._log(slot).open("a") as log, _signals_held():
             process = subprocess.Popen(
@@ -248,7 +251,12 @@ class LocalExecutor:
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-        self._leaving = [leaving for leaving in (*self._leaving, process) if leaving.poll() is None]
+        self._leaving.append(process)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Take note of the runners that have left, so that none stays a zombie."""
+        self._leaving = [process for process in self._leaving if process.poll() is None]
 
 
 @contextlib.contextmanager

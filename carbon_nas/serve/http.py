@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from prometheus_client import CollectorRegistry, make_asgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 Health = dict[str, object]
@@ -32,9 +33,11 @@ def application(registry: CollectorRegistry, health: Callable[[], Health]) -> St
         found = health()
         return JSONResponse(found, status_code=200 if found["ok"] else 503)
 
-    return Starlette(
-        routes=[Route("/healthz", healthz), Route("/metrics", make_asgi_app(registry), methods=["GET"])]
-    )
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
 
 
 class HttpService:
