@@ -1,0 +1,15 @@
+"""For all tests: one thread for torch, before anything can import it; and a clean environment."""
+
+import os
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # two cores are shared by two workers; threads only cost here
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide what the caller's own daemon may have in its environment."""
+    for name in list(os.environ):
+        if name.startswith("CARBON_NAS_") or name in {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}:
+            monkeypatch.delenv(name)
