@@ -64,8 +64,8 @@ def demo(
     if console is None:
         print(json.dumps(result.summary()))
         return
-    console.print(render_text(result.report), highlight=False)
-    console.print(f"Report: {result.page.resolve()}", soft_wrap=True)
+    print(render_text(result.report))
+    print(f"Report: {result.page.resolve()}")
 
 
 @app.command()

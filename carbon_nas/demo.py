@@ -68,7 +68,7 @@ def _daemon(config: Config, state: Path, live: Live | None) -> Daemon:
     def after_tick(daemon: Daemon) -> None:
         share = (daemon.clock.now() - begin) / REPLAYED
         if live is not None:
-            live.update(render(live_view(daemon, elapsed_share=min(share, 1.0))))
+            live.update(render(live_view(daemon, elapsed_share=min(share, 1.0))), refresh=True)
         if share >= 1 or daemon.searcher.study.is_finished:
             daemon.stop()
 

@@ -2,7 +2,7 @@
 
 from carbon_nas.daemon import Daemon
 from carbon_nas.engine import Running
-from carbon_nas.model import JobKind, Slot
+from carbon_nas.model import JobKind, Slot, Transition
 from carbon_nas.serve.terminal import LiveView, SlotView
 
 
@@ -22,10 +22,13 @@ def live_view(daemon: Daemon, *, elapsed_share: float | None = None) -> LiveView
         energy_joules=engine.energy_joules,
         emissions_grams=engine.emissions_grams,
         elapsed_share=elapsed_share,
-        events=[
-            f"{step.at:%a %H:%M} {step.job_id} {step.target}: {step.why}" for step in reversed(engine.steps)
-        ],
+        events=[_event(step) for step in engine.steps],
     )
+
+
+def _event(step: Transition) -> str:
+    why = "" if step.why == step.target else f": {step.why}"
+    return f"{step.at:%a %H:%M} {step.job_id} {step.target}{why}"
 
 
 def _slot(slot: Slot, run: Running | None) -> SlotView:

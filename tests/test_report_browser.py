@@ -42,8 +42,15 @@ def look(page: Path, width: int, tmp_path: Path) -> str:
     text = re.sub(r"<meta http-equiv=.Content-Security-Policy.[^>]*>", "", page.read_text(), count=1)
     copy.write_text(text.replace("</body>", f"{PROBE}</body>"))
     done = subprocess.run(
-        [str(CHROMIUM), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2000"]
-        + ["--virtual-time-budget=5000", "--dump-dom", copy.as_uri()],
+        [
+            str(CHROMIUM),
+            *QUIET,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},2000",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            copy.as_uri(),
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,5 +1,6 @@
 """The report in a terminal: the headline, in plain text."""
 
+import textwrap
 from collections.abc import Iterator
 
 from carbon_nas.energy.quantities import emissions_text, energy_text
@@ -14,7 +15,7 @@ def render_text(report: Report) -> str:
     body = [f"  {name:<{width}}  {value}" for name, value in lines]
     title = f"{report.study} · zone {report.intensity_method.zone}"
     period = f"{report.period.start:%Y-%m-%d %H:%M} to {report.period.end:%Y-%m-%d %H:%M} UTC"
-    notice = [f"  {report.period.replay}"] if report.period.replay else []
+    notice = textwrap.wrap(report.period.replay or "", 78, initial_indent="  ", subsequent_indent="  ")
     return "\n".join([title, period, *notice, "", *body, "", *_checks(report)]) + "\n"
 
 
