@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from carbon_nas import plugins
+from carbon_nas import plugins, secrets
 from carbon_nas.energy.settings import EnergySettings
 from carbon_nas.errors import ConfigurationError
 from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, TrainSettings, require_data
@@ -245,7 +245,8 @@ def _check_options(section: str, group: str, chosen: PluginSection) -> None:
             raise ConfigurationError(f"unknown key{near}; known: {', '.join([*own, *known])}", key=key)
         if not isinstance(options, Mapping):
             raise ConfigurationError(f"must be a section of options, [{key}] (got {options!r})", key=key)
-        plugins.check_options(plugins.load(group, name, key=key).Options, options, key=key)
+        cls = plugins.load(group, name, key=key).Options
+        plugins.check_options(cls, secrets.fill(cls, name, options, key=section), key=key)
 
 
 def _describe(error: ValidationError) -> ConfigurationError:

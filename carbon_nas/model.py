@@ -47,6 +47,14 @@ class Basis(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Accounting(StrEnum):
+    """Whose electricity an intensity describes: what the zone generates, or what it uses, imports included."""
+
+    CONSUMPTION = "consumption"
+    PRODUCTION = "production"
+    UNKNOWN = "unknown"
+
+
 class Quality(StrEnum):
     """How far an intensity can be trusted, best first."""
 
@@ -66,6 +74,8 @@ class Quality(StrEnum):
 class Reading:
     """The carbon intensity of one zone in one interval.
 
+    `band` is the central 80 % interval of a forecast, g/kWh, if the forecaster gives one.
+
     Raises:
         BadData: the value is not finite, not above zero, or above `MAX_PLAUSIBLE_GRAMS_PER_KWH`.
         ValueError: a time is not UTC, or the interval is empty.
@@ -80,6 +90,7 @@ class Reading:
     basis: Basis
     provider: str
     fetched_at: datetime
+    band: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         require_utc(self.start, "start")
@@ -98,7 +109,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider can tell, and under which licence."""
+    """What a provider can tell, and under which licence.
+
+    `lag` is how long after its end an interval is usually known: until then its absence is no fault.
+    """
 
     signal: Signal
     basis: Basis
@@ -107,6 +121,9 @@ class Capabilities:
     forecast: bool
     licence: str
     attribution: str
+    accounting: Accounting = Accounting.UNKNOWN
+    latest: bool = True
+    lag: timedelta = timedelta(0)
 
 
 class GridState(StrEnum):

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from carbon_nas import secrets
 from carbon_nas.errors import ConfigurationError
 
 GROUPS = ("providers", "policies", "spaces", "controllers", "executors")
@@ -54,12 +55,13 @@ def load(group: str, name: str, *, key: str) -> Any:
 
 
 def build(group: str, name: str, options: Mapping[str, object], *, key: str, **context: object) -> Any:
-    """Make the part `name` from its section of the configuration and what its contract hands it.
+    """Make the part `name` from its section of the configuration, its secrets, and what its contract hands it.
 
     Raises:
         ConfigurationError: unknown name, unknown option, or an option of the wrong type or value.
     """
     cls = load(group, name, key=key)
+    options = secrets.fill(cls.Options, name, options, key=key)
     return cls(check_options(cls.Options, options, key=f"{key}.{name}"), **context)
 
 

@@ -70,6 +70,13 @@ def transition(row: RowMapping) -> Transition:
     return Transition(row["job_id"], JobState(row["source"]), JobState(row["target"]), row["at"], row["why"])
 
 
+def reading_row(reading: Reading) -> dict[str, Any]:
+    """Write a row of `readings`; what is kept was observed, and has no band."""
+    values = asdict(reading)
+    del values["band"]
+    return values
+
+
 def reading(row: RowMapping) -> Reading:
     """Read a row of `readings`."""
     return Reading(

@@ -195,7 +195,7 @@ class SqlStore:
         """Keep readings; a later one of the same interval is a revision, and the older is kept."""
         if readings:
             with self._writes.begin() as c:
-                c.execute(t.readings.insert(), [asdict(reading) for reading in readings])
+                c.execute(t.readings.insert(), [rows.reading_row(reading) for reading in readings])
 
     def readings(self, zone: str, since: datetime | None = None) -> list[Reading]:
         """Give a zone's readings in the order they came."""

@@ -15,7 +15,16 @@ import httpx
 from carbon_nas.errors import BadData, ConfigurationError, NoData
 from carbon_nas.grid.http import Retry, get_json
 from carbon_nas.interfaces import Clock
-from carbon_nas.model import MAX_PLAUSIBLE_GRAMS_PER_KWH, Basis, Capabilities, Quality, Reading, Signal, utc
+from carbon_nas.model import (
+    MAX_PLAUSIBLE_GRAMS_PER_KWH,
+    Accounting,
+    Basis,
+    Capabilities,
+    Quality,
+    Reading,
+    Signal,
+    utc,
+)
 
 STEP = timedelta(minutes=30)
 LONGEST_RANGE = timedelta(days=13)  # the API's limit is 14 days, its own additions included
@@ -58,6 +67,8 @@ class NesoProvider:
             forecast=True,
             licence="CC BY 4.0",
             attribution="National Energy System Operator, Carbon Intensity API",
+            accounting=Accounting.CONSUMPTION,
+            lag=STEP,
         )
 
     async def start(self, zone: str) -> None:
