@@ -34,7 +34,7 @@ def evaluation(arch, **values):
 def test_a_specification_survives_and_sets_the_fence(tmp_path):
     spec = spec_in(tmp_path / "new" / "job-1")
     path = protocol.write_spec(spec)
-    assert path == tmp_path / "new" / "job-1" / "spec.json"
+    assert path == tmp_path / "new" / "job-1" / f"spec-{spec.attempt}.json"
     assert protocol.read_spec(path) == spec
     assert protocol.read_attempt(spec.directory) == 3
 

@@ -1,6 +1,6 @@
 """The files through which an executor and a runner speak, in the job's own directory. Needs no torch.
 
-    spec.json             the job; written by the executor before it sends the path to the runner
+    spec-<n>.json         the job as attempt n does it; written by the executor before it sends the path to the runner
     attempt               the number of the attempt that may write; with it
     progress.jsonl        how far it is; a line at the start, then about every second and at each epoch
     results.jsonl         one line for each architecture evaluated, of all attempts
@@ -69,13 +69,14 @@ _EVALUATION = TypeAdapter(Evaluation)
 
 
 def write_spec(spec: JobSpec) -> Path:
-    """Write `attempt` and `spec.json` into the job's directory, made if need be; give the latter's path.
+    """Write `attempt` and `spec-<n>.json` into the job's directory, made if need be; give the latter's path.
 
-    From then on no earlier attempt writes there.
+    From then on no earlier attempt writes there. Each has a file of its own: a runner that starts late must not
+    take its successor's for its own.
     """
     spec.directory.mkdir(parents=True, exist_ok=True)
     write_attempt(spec.directory, spec.attempt)
-    path = spec.directory / "spec.json"
+    path = spec.directory / f"spec-{spec.attempt}.json"
     write_atomically(path, _SPEC.dump_json(spec, indent=1))
     return path
 
