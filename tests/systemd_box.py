@@ -22,7 +22,8 @@ from carbon_nas.store.sql import SqlStore
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / "systemd" / "carbon-nas.example.toml").read_text(encoding="utf-8")
 PACKAGES = ("carbon_nas", "providers/carbon_nas_providers", "policies/carbon_nas_policies")
-TOOLS = ("unshare", "nsenter", "setpriv", "systemctl", "journalctl", "systemd-sysusers", "systemd-tmpfiles")
+TOOLS = ("unshare", "nsenter", "setpriv", "runuser", "ps", "systemctl", "journalctl", "systemd-sysusers")
+MANAGER = "/lib/systemd/systemd"
 CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 STATE = "var/lib/carbon-nas"
 CONFIGURATION = "etc/carbon-nas/carbon-nas.toml"
@@ -55,16 +56,15 @@ T = TypeVar("T")
 
 def require_manager() -> None:
     """Skip where a manager cannot be started; on CI that is a failure, wherever it ought to work."""
-    able = os.geteuid() == 0 and shutil.which("unshare") is not None
-    if not able:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root and unshare(1)")
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    missing += [path for path in ("/lib/systemd/systemd",) if not Path(path).exists()]
-    reason = f"needs systemd; missing: {', '.join(missing)}" if missing else None
+    missing = [tool for tool in (*TOOLS, MANAGER) if shutil.which(tool) is None]
     if not any((path / "cgroup.controllers").exists() for path in CGROUPS):
-        reason = "needs cgroup2"
-    if reason is not None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        missing.append("cgroup2")
+    if missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"needs systemd; missing: {', '.join(missing)}"
+        )
 
 
 class Box:
@@ -134,7 +134,7 @@ class Box:
         with contextlib.closing(state_directory.open_for_reading(self.state)) as store:
             yield store
 
-    def until(self, look: Callable[[], T], within_seconds: float, otherwise: str) -> T:
+    def until(self, look: Callable[[], T | None], within_seconds: float, otherwise: str) -> T:
         """Look again and again until there is something to see. Fails at once when the box is gone."""
         deadline = monotonic() + within_seconds
         while not (seen := look()):

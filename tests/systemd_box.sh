@@ -11,6 +11,9 @@ set -eu
 DIR=$1 BASE=$2 SITE=$3 PYTHON=$4
 if [ "${BOX_STAGE:-}" != 2 ]; then
   CG=/sys/fs/cgroup/unified; [ -d $CG ] || CG=/sys/fs/cgroup
+  for old in $CG/carbon-nas-box.*; do                    # left by a run that was killed; not one that is under way
+    [ -d "/proc/${old##*.}" ] || find "$old" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
   mkdir $CG/carbon-nas-box.$$; echo $$ > $CG/carbon-nas-box.$$/cgroup.procs      # the new cgroup root
   export BOX_STAGE=2
   # Whoever started this may be killed: then all in here must go, too.

@@ -85,9 +85,7 @@ def await_training(box: Box, *, after_attempt: int = 0) -> Job:
         trainings = (job for job in jobs(box) if job.kind is JobKind.TRAIN and job.state is JobState.RUNNING)
         return next((job for job in trainings if job.attempt > after_attempt and step_of(box, job) > 0), None)
 
-    found = box.until(look, PATIENCE_SECONDS, "no training is under way")
-    assert found is not None
-    return found
+    return box.until(look, PATIENCE_SECONDS, "no training is under way")
 
 
 def checkpoints(box: Box, job: Job) -> list[tuple[int, int]]:
@@ -223,7 +221,7 @@ def test_a_wrong_configuration_ends_with_78_and_no_restart(box: Box) -> None:
         box.run("systemctl", "reset-failed", "carbon-nas.service")
 
 
-KILL_POINTS = ("starting", "ready", "working") * 4
+KILL_POINTS = ("working", "starting", "ready") * 4
 
 
 def search_to_its_end(folder: Path, kill_points: tuple[str, ...]) -> dict[str, float]:
