@@ -48,3 +48,5 @@ def configure(level: str = "info") -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of every run skipped while the last one is still under way, which is how jobs are meant to meet.
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
