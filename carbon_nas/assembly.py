@@ -14,6 +14,7 @@ from carbon_nas.energy.ledger import Bookkeeper
 from carbon_nas.energy.meters import CpuModel, NvmlMeter, own_cpu_seconds
 from carbon_nas.engine import Engine, EngineSettings
 from carbon_nas.grid.feed import Feed
+from carbon_nas.grid.missing import RunWhenUnknown
 from carbon_nas.interfaces import Clock, Executor, Policy, Provider
 from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.hosts import make_controller as host_controller
@@ -55,7 +56,7 @@ def make_policy(config: Config) -> Policy:
     """Give the policy."""
     chosen = config.policy
     policy: Policy = plugins.build("policies", chosen.name, chosen.options(chosen.name), key="policy")
-    return policy
+    return RunWhenUnknown(policy) if config.grid.feed.on_missing == "run" else policy
 
 
 def make_controller(config: Config) -> AsyncController:

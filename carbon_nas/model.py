@@ -129,14 +129,18 @@ class Capabilities:
 class GridState(StrEnum):
     """How well the present is known."""
 
-    FRESH = "fresh"  # a reading covers now
-    STALE = "stale"  # the last reading is carried forward
-    DEGRADED = "degraded"  # nothing recent enough: `current` is None
+    FRESH = "fresh"  # a reading covers now, or is no older than its provider's usual lag
+    STALE = "stale"  # a forecast or the last reading, carried forward, stands in
+    DEGRADED = "degraded"  # nothing recent enough
+    FAILED = "failed"  # nothing was ever known
 
 
 @dataclass(frozen=True, slots=True)
 class GridView:
-    """What is known of one zone's grid at `now`. `current` is None exactly when `state` is DEGRADED."""
+    """What is known of one zone's grid at `now`.
+
+    `current` is None only if `state` is DEGRADED or FAILED, and then unless the user declared a static value.
+    """
 
     zone: str
     now: datetime
@@ -146,8 +150,8 @@ class GridView:
     forecast: tuple[Reading, ...] = ()  # after now, oldest first
 
     def __post_init__(self) -> None:
-        if (self.current is None) != (self.state is GridState.DEGRADED):
-            raise ValueError(f"state {self.state} does not go with current = {self.current}")
+        if self.current is None and self.state not in {GridState.DEGRADED, GridState.FAILED}:
+            raise ValueError(f"state {self.state} needs a current reading")
 
 
 # --- the work ---------------------------------------------------------------------------------------

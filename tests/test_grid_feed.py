@@ -22,7 +22,18 @@ from carbon_nas.errors import (
 )
 from carbon_nas.grid import sources
 from carbon_nas.grid.feed import COAL_GRAMS_PER_KWH, Feed, FeedSettings
-from carbon_nas.model import Basis, Capabilities, GridState, Quality, Reading, Signal, Situation, Window
+from carbon_nas.grid.missing import RunWhenUnknown
+from carbon_nas.model import (
+    Basis,
+    Capabilities,
+    GridState,
+    GridView,
+    Quality,
+    Reading,
+    Signal,
+    Situation,
+    Window,
+)
 
 NOW = datetime(2023, 3, 26, 0, 0, tzinfo=UTC)  # a night of 23 hours in Britain
 STEP = timedelta(minutes=30)
@@ -43,11 +54,12 @@ class Scripted:
         self.present: float | Reading | Exception = 100.0
         self.past: float | Sequence[Reading] | Exception = 100.0
         self.ahead: float | Sequence[Reading] | Exception = 100.0
+        self.lag = timedelta(0)
         self.asked: list[str] = []
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(Signal.AVERAGE, self.basis, STEP, True, True, "", "")
+        return Capabilities(Signal.AVERAGE, self.basis, STEP, True, True, "", "", lag=self.lag)
 
     def reading(
         self,
@@ -101,7 +113,7 @@ def floor(when: datetime) -> datetime:
 
 
 def make(
-    *providers: Scripted, clock: SimulatedClock | None = None, start: bool = True, **changes: float
+    *providers: Scripted, clock: SimulatedClock | None = None, start: bool = True, **changes: object
 ) -> Feed:
     named = {provider.name: provider for provider in providers}
     feed = Feed(clock or providers[0].clock, "XX", named, FeedSettings(**changes))
@@ -404,7 +416,7 @@ def test_readings_of_another_configuration_are_dropped(first: Scripted, clock: S
         feed = make(first, start=False)
         feed.preload([one])
         asyncio.run(feed.start())
-        assert feed.view(NOW).state is GridState.DEGRADED
+        assert feed.view(NOW).state is GridState.FAILED
 
 
 def test_memory_is_bounded(first: Scripted, clock: SimulatedClock) -> None:
@@ -434,6 +446,54 @@ def test_fresh_then_stale_then_degraded(first: Scripted, clock: SimulatedClock) 
         clock.advance(STEP)
     fresh, stale = (GridState.FRESH, Quality.ACTUAL), (GridState.STALE, Quality.STALE)
     assert seen == [fresh] + [stale] * 6 + [(GridState.DEGRADED, None)] * 3
+
+
+def test_a_reading_no_older_than_the_usual_lag_is_fresh(first: Scripted, clock: SimulatedClock) -> None:
+    first.ahead = NoData("no forecast")
+    first.lag = timedelta(minutes=90)
+    feed = make(first)
+    first.fail(Unavailable("down"))
+    seen = []
+    for _ in range(6):
+        refresh(feed)
+        seen.append(feed.view(clock.now()).state)
+        clock.advance(STEP)
+    assert seen == [GridState.FRESH] * 4 + [GridState.STALE] * 2
+
+
+def test_a_static_value_stands_in_where_the_user_declared_one(first: Scripted, clock: SimulatedClock) -> None:
+    first.fail(Unavailable("down"))
+    feed = make(first, on_missing="use_static", static_grams_per_kwh=333.0)
+    view = feed.view(NOW)
+    assert view.state is GridState.FAILED
+    assert view.current is not None
+    assert (view.current.grams_per_kwh, view.current.quality) == (333.0, Quality.FALLBACK)
+    assert feed.intensity_at(NOW).grams_per_kwh == 333.0
+
+
+def test_a_static_value_must_be_given() -> None:
+    with pytest.raises(ValueError, match="needs static_grams_per_kwh"):
+        FeedSettings(on_missing="use_static")
+
+
+def test_work_may_run_while_nothing_is_known_but_the_hour_is_not_called_clean() -> None:
+    threshold = plugins.build("policies", "threshold", {}, key="policy")
+    view = GridView("XX", NOW, GridState.FAILED, None)
+    decision = RunWhenUnknown(threshold).decide(Situation(NOW, view, 3))
+    assert (decision.train_slots, decision.window) == (3, Window.DIRTY)
+    assert "run regardless" in decision.reason
+
+
+@pytest.mark.parametrize(("value", "believed"), [(15.0, False), (90.0, True), (250.0, True), (900.0, False)])
+def test_a_value_far_outside_the_last_days_is_refused(
+    first: Scripted, clock: SimulatedClock, value: float, believed: bool
+) -> None:
+    first.past = [first.reading(NOW - n * STEP, 100.0 + n % 50) for n in range(7 * 48, 0, -1)]
+    first.present = first.reading(NOW, value)
+    first.ahead = NoData("none")
+    feed = make(first)
+    assert (feed.intensity_at(NOW).grams_per_kwh == value) is believed
+    assert (feed.outcomes["first", "implausible"] == 0) is believed
 
 
 def test_a_forecast_of_now_stands_in_for_a_reading(first: Scripted, clock: SimulatedClock) -> None:
@@ -539,7 +599,8 @@ def test_a_missing_value_is_never_clean(script: list[tuple[object, int]]) -> Non
         now = clock.now()
         view = feed.view(now)
         known = newest is not None and now < newest + feed.settings.max_stale
-        assert (view.state is GridState.DEGRADED) == (not known)
+        assert (view.state in {GridState.DEGRADED, GridState.FAILED}) == (not known)
+        assert (view.state is GridState.FAILED) <= (newest is None)
         if not known:
             for policy in policies:
                 decision = policy.decide(Situation(now, view, 2))

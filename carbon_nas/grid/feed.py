@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from carbon_nas.errors import BadData, NoData
+from carbon_nas.grid.plausibility import implausible
 from carbon_nas.grid.sources import KNOWN_QUALITIES, Sources
 from carbon_nas.grid.timeline import Timeline, hours, mean_grams_per_kwh, quantile_grams_per_kwh
 from carbon_nas.interfaces import Clock, Provider
@@ -25,10 +27,15 @@ REVISIONS_REACH = timedelta(hours=48)  # NESO restates its values for a day and 
 
 @dataclass(frozen=True)
 class FeedSettings:
-    """How often to ask, how long to believe, and what to assume when nothing is known.
+    """How often to ask, how long to believe, and what to do when nothing is known.
+
+    `on_missing`: "treat_as_high" takes an unknown hour for a dirty one; "use_static" believes
+    `static_grams_per_kwh`; "run" lets the work go on. In the ledger an unknown hour counts
+    `static_grams_per_kwh` if that is used, else the 95th percentile of what is known of the zone, or with less
+    than a day of it `fallback_grams_per_kwh` (by default coal's).
 
     Raises:
-        ValueError: a number is not above zero.
+        ValueError: a number is not above zero, or "use_static" lacks its value.
     """
 
     poll_seconds: float = 300.0
@@ -36,11 +43,15 @@ class FeedSettings:
     history_days: float = 7.0
     forecast_hours: float = 48.0
     fallback_grams_per_kwh: float | None = None  # None: coal's, `COAL_GRAMS_PER_KWH`
+    on_missing: Literal["treat_as_high", "use_static", "run"] = "treat_as_high"
+    static_grams_per_kwh: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not 0 < value < float("inf"):
+            if isinstance(value, float | int) and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above zero, got {value}")
+        if self.on_missing == "use_static" and self.static_grams_per_kwh is None:
+            raise ValueError('on_missing = "use_static" needs static_grams_per_kwh')
 
     @property
     def max_stale(self) -> timedelta:
@@ -137,14 +148,13 @@ class Feed:
     def view(self, now: datetime) -> GridView:
         """Show what is known at `now`: nothing but the past, the present, and forecasts of what comes."""
         present = self.intensity_at(now)
-        state = GridState.FRESH if self._known.at(now) else GridState.STALE
-        if present.quality is Quality.FALLBACK:
-            state = GridState.DEGRADED
+        state = self._state(now, present)
+        unknown = present.quality is Quality.FALLBACK and self.settings.on_missing != "use_static"
         return GridView(
             zone=self.zone,
             now=now,
             state=state,
-            current=None if state is GridState.DEGRADED else present,
+            current=None if unknown else present,
             history=self._history(now),
             forecast=tuple(
                 point
@@ -180,6 +190,13 @@ class Feed:
     def reference_grams_per_kwh(self, now: datetime) -> float:
         """Mean of the known history up to `now`; the fallback's value if there is none. Never zero."""
         return mean_grams_per_kwh(self._history(now)) or self._fallback_grams_per_kwh()
+
+    def _state(self, now: datetime, present: Reading) -> GridState:
+        if present.quality is Quality.FALLBACK:
+            return GridState.DEGRADED if len(self._known) else GridState.FAILED
+        last = self._known.last_begun(now)
+        usual = last is not None and now < last.end + self._sources.patience
+        return GridState.FRESH if usual else GridState.STALE
 
     async def _ask_past(self, now: datetime) -> None:
         revise = self._revise_at is None or now >= self._revise_at
@@ -223,7 +240,10 @@ class Feed:
             if reading.start > now:
                 raise BadData(f"{reading.provider} sent a reading of the future, {reading.start}")
         for reading in readings:
-            self._news += self._known.put(reading)
+            if implausible(reading, self._history(self._clock.now())):
+                self._sources.refuse(reading)
+            else:
+                self._news += self._known.put(reading)
 
     def _next_poll(self, now: datetime) -> datetime:
         regular = now + timedelta(seconds=self.settings.poll_seconds)
@@ -248,6 +268,8 @@ class Feed:
         )
 
     def _fallback_grams_per_kwh(self) -> float:
+        if self.settings.on_missing == "use_static" and self.settings.static_grams_per_kwh is not None:
+            return self.settings.static_grams_per_kwh
         known = tuple(self._known)
         if hours(known) >= FALLBACK_NEEDS_HOURS:
             return quantile_grams_per_kwh(known, FALLBACK_SHARE) or COAL_GRAMS_PER_KWH

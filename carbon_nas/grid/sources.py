@@ -132,6 +132,20 @@ class Sources:
             raise BadData(f"{readings[0].provider} sent intervals that overlap or are out of order")
         return readings
 
+    @property
+    def patience(self) -> timedelta:
+        """How long ago the newest reading may have ended before something is wrong: the slowest provider's lag."""
+        return max(provider.capabilities.lag for provider in self._providers.values())
+
+    def refuse(self, reading: Reading) -> None:
+        """Take note of a single reading that cannot be believed."""
+        self.outcomes[reading.provider, "implausible"] += 1
+        self.last_error = (
+            f"{reading.provider}: {reading.grams_per_kwh:g} g/kWh at {reading.start:%Y-%m-%dT%H:%MZ} is far "
+            "outside this zone's last days; not used"
+        )
+        self._log.warning("implausible reading", provider=reading.provider, error=self.last_error)
+
     def _kind(self, name: str) -> tuple[Signal, Basis]:
         capabilities = self._providers[name].capabilities
         return capabilities.signal, capabilities.basis
