@@ -92,7 +92,12 @@ class Daemon:
             scheduler = self._schedule()
             scheduler.start()
             self._notifier.send(READY=1, STATUS="running")
-            self._log.info("running", zone=self.config.grid.zone, state=str(self.state_directory))
+            self._log.info(
+                "running",
+                zone=self.config.grid.zone,
+                state=str(self.state_directory),
+                address=self.address or "none",
+            )
             await self._stopped.wait()
             within = self.config.daemon.stop_seconds
             self._notifier.send(STOPPING=1, STATUS="saving", EXTEND_TIMEOUT_USEC=int((within + 10) * 1e6))

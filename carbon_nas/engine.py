@@ -4,6 +4,7 @@ No I/O of its own: it asks the executor, the feed and the store, and never which
 the clock it is given, so that replay and simulation are this very code with other parts plugged in.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,8 @@ class Engine:
         self._bookkeeper = bookkeeper
         self._controller_cpu_seconds = controller_cpu_seconds
         self._progress = progress
+        self._turn = asyncio.Lock()  # ticks, samples and the stop each see the others' work whole
+        self._stopping = False
         self._log = structlog.get_logger(__name__)
 
     async def start(self) -> None:
@@ -127,8 +130,9 @@ class Engine:
 
     async def sample(self) -> None:
         """Book what is under way, so that the ledger follows the grid's intervals and not the jobs' ends."""
-        await self._look()
-        self._book()
+        async with self._turn:
+            await self._look()
+            self._book()
 
     def restate(self) -> None:
         """Value anew what was booked before its intensity was observed, as far as it is by now."""
@@ -141,21 +145,26 @@ class Engine:
 
     async def tick(self) -> None:
         """Observe, decide, apply."""
-        await self._observe()
-        decision = self._decide()
-        await self._apply(decision)
-        self.last_tick = self._clock.now()
+        async with self._turn:
+            if self._stopping:
+                return
+            await self._observe()
+            decision = self._decide()
+            await self._apply(decision)
+            self.last_tick = self._clock.now()
 
     async def stop(self, within_seconds: float) -> None:
         """Suspend everything and wait until all is saved; what does not end in time goes on by itself."""
-        for run in self.running.values():
-            await self._suspend(run, "the daemon stops")
-        waited = 0.0
-        while self.running and waited < within_seconds:
-            await real_sleep(STOP_POLL_SECONDS)
-            waited += STOP_POLL_SECONDS
-            await self._observe()
-        self._book()
+        self._stopping = True
+        async with self._turn:
+            for run in self.running.values():
+                await self._suspend(run, "the daemon stops")
+            waited = 0.0
+            while self.running and waited < within_seconds:
+                await real_sleep(STOP_POLL_SECONDS)
+                waited += STOP_POLL_SECONDS
+                await self._observe()
+            self._book()
 
     def _sum_up(self) -> None:
         totals = self._store.totals().values()
