@@ -2,14 +2,13 @@
 
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
-from sqlite3 import DatabaseError as SqliteError
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from carbon_nas.errors import StoreError
 
@@ -19,7 +18,9 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign
 def connect(path: Path, *, begin: str, read_only: bool) -> Engine:
     """Make an engine whose transactions begin with the statement `begin`."""
     mode = "ro" if read_only else "rwc"
-    engine = create_engine(f"sqlite:///file:{path}?mode={mode}&uri=true")
+    # As a URI, SQLite reads %, # and ? for itself: quoted, no two paths lead to one file.
+    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": mode, "uri": "true"})
+    engine = create_engine(url)
 
     @event.listens_for(engine, "connect")
     def configure(connection: SqliteConnection, _record: object) -> None:
@@ -45,24 +46,15 @@ def require_known_schema(connection: Connection, *, current: bool = False) -> No
     """See that this version can read the database; with `current`, that nothing is left to migrate.
 
     Raises:
-        StoreError: a newer version wrote it, it is no SQLite database, or it is not current.
+        StoreError: a newer version wrote it, or it is not current.
     """
     scripts = ScriptDirectory.from_config(_config())
     known = {script.revision for script in scripts.walk_revisions()}
-    try:
-        found = MigrationContext.configure(connection).get_current_revision()
-    except (DatabaseError, SqliteError) as error:
-        raise StoreError(
-            f"{connection.engine.url.database}: not a database of carbon-nas: {error}"
-        ) from error
+    found = MigrationContext.configure(connection).get_current_revision()
     if found is not None and found not in known:
-        raise StoreError(
-            f"{connection.engine.url.database}: written by a newer carbon-nas (schema {found}); install that version"
-        )
+        raise StoreError(f"written by a newer carbon-nas (schema {found}); install that version")
     if current and found != scripts.get_current_head():
-        raise StoreError(
-            f"{connection.engine.url.database}: not started yet, or of an older version; run the daemon once"
-        )
+        raise StoreError("not started yet, or of an older version; run the daemon once")
 
 
 def _config() -> Config:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.exc import DatabaseError
 
+from carbon_nas.errors import StoreError
 from carbon_nas.model import (
     Candidate,
     Decision,
@@ -38,7 +40,7 @@ class SqlStore:
     """A store in the SQLite file `path`.
 
     Raises:
-        StoreError: on `open`, if the file was written by a newer version or is no database of ours.
+        StoreError: on `open`, if the file was written by a newer version, is no database or cannot be used.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -51,6 +53,15 @@ class SqlStore:
 
     def open(self) -> None:
         """Bring the schema up to date, or see that it is when the store is only read."""
+        try:
+            self._open()
+        except StoreError as error:
+            raise StoreError(f"{self._path}: {error}") from error
+        except (DatabaseError, OSError) as error:
+            reason = getattr(error, "orig", error)
+            raise StoreError(f"{self._path}: cannot be used as a database: {reason}") from error
+
+    def _open(self) -> None:
         if self._read_only:
             with self._reads.begin() as c:
                 require_known_schema(c, current=True)
@@ -129,7 +140,6 @@ class SqlStore:
         found: Sequence[Evaluation] = (),
     ) -> None:
         """Keep a job's new state together with what its attempt found out; the handle of the attempt goes."""
-        self.version += 1
         self.version += 1
         with self._writes.begin() as c:
             c.execute(
