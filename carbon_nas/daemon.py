@@ -26,6 +26,7 @@ from carbon_nas.clock import SystemClock, monotonic
 from carbon_nas.config import Config
 from carbon_nas.engine import Engine
 from carbon_nas.errors import ConfigurationError
+from carbon_nas.grid.ceiling import ceiling
 from carbon_nas.grid.feed import Feed
 from carbon_nas.interfaces import Clock, Executor
 from carbon_nas.searcher import Searcher
@@ -164,6 +165,8 @@ class Daemon:
         self.feed.preload(self.store.readings(config.grid.zone, self.clock.now() - HISTORY_KEPT))
         await self.feed.start()
         self.store.add_readings(self.feed.new_readings())
+        best = ceiling(self.feed.view(self.clock.now()).history)
+        self._log.info("ceiling", zone=config.grid.zone, saving=str(best or "not enough history to tell"))
         record.keep(
             self.store,
             config,
