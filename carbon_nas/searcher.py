@@ -175,8 +175,8 @@ class Searcher:
         self._store.add_job(job)
 
     def _refresh(self) -> None:
-        """Read the study from the store, if anything in it has changed."""
-        version = (self._store.version, self._futile_asks)
+        """Read the study from the store, if anything in it or its limits have changed."""
+        version = (self._store.version, self._futile_asks, self.settings.study)
         if version == self._seen:
             return
         jobs = self._store.jobs()

@@ -35,7 +35,9 @@ def require_each_done_once(state: Path, trained: int) -> None:
     assert {job.id: job.state for job in jobs} == {job.id: JobState.DONE for job in jobs}
     ends = Counter(step.job_id for step in transitions if step.target is JobState.DONE)
     assert ends == Counter({job.id: 1 for job in jobs})
-    assert sorted(arch for job in jobs if job.kind is JobKind.SCORE for arch in job.archs) == sorted(candidates)
+    assert sorted(arch for job in jobs if job.kind is JobKind.SCORE for arch in job.archs) == sorted(
+        candidates
+    )
     promoted = [arch for job in jobs if job.kind is JobKind.TRAIN for arch in job.archs]
     assert len(set(promoted)) == len(promoted) == trained
     assert Counter((job_id, one.arch) for job_id, one in found) == Counter(
@@ -64,7 +66,9 @@ def require_sums(state: Path) -> None:
 
 def require_no_overlap(state: Path) -> None:
     """No slot is charged twice for one moment, be it to one job or to two."""
-    rows = query(state, "select slot_id, device, start, end from ledger where slot_id is not null order by start")
+    rows = query(
+        state, "select slot_id, device, start, end from ledger where slot_id is not null order by start"
+    )
     places = defaultdict(list)
     for slot_id, device, start, end in rows:
         assert start < end
@@ -82,7 +86,10 @@ def require_energy_as_reported(state: Path) -> None:
     assert charged
     for job_id, attempt, joules in charged:
         directory = state / "jobs" / job_id
-        outcome, progress = protocol.read_outcome(directory, attempt), protocol.last_progress(directory, attempt)
+        outcome, progress = (
+            protocol.read_outcome(directory, attempt),
+            protocol.last_progress(directory, attempt),
+        )
         told = outcome or progress
         reported = told.cpu_seconds - told.base_cpu_seconds if told else 0.0
         grace = LEAVING_CPU_SECONDS if outcome else REPORT_CPU_SECONDS

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,9 @@ from carbon_nas.evaluate import protocol
 from carbon_nas.execute import processes
 from carbon_nas.store.sql import SqlStore
 
-ROOT = Path(__file__).parents[1]
+CRASHING = Path(__file__).with_name("daemon_crashing.py")
 PATIENCE_SECONDS = 90.0
 LOOK_AGAIN_SECONDS = 0.02
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "clock": {"replay_from": "2023-01-10T00:00:00Z"},
@@ -46,14 +46,17 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "train_queue": 1,
     },
     "score": {"proxies": ["params", "flops"]},
-    "train": {"epochs": 4, "checkpoint_seconds": 0.2},
+    "train": {"epochs": 3, "checkpoint_seconds": 0.2},
     "executor.local": {"gpus": "none", "cpu_slots": 1},
     "energy": {"watts_per_core": 10.0, "sample_seconds": 0.5},
     "daemon": {"tick_seconds": 0.1, "report_seconds": 0.0, "stop_seconds": 30.0},
 }
 """Scores four cells and trains two of them, one at a time, in about ten seconds."""
 
-DIRTY = {"policy": {"name": "threshold"}, "policy.threshold": {"clean_below": 0.5, "dirty_above": 1.0}}
+DIRTY: Mapping[str, Mapping[str, Any]] = {
+    "policy": {"name": "threshold"},
+    "policy__threshold": {"clean_below": 0.5, "dirty_above": 1.0, "minimum_dwell_minutes": 0},
+}
 """No hour of any grid is clean."""
 
 
@@ -70,6 +73,27 @@ def write_config(path: Path, **changes: Mapping[str, Any]) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def daemons(folder: Path) -> Iterator[Callable[..., "Daemon"]]:
+    """Give a function that starts daemons in `folder`; what is left of them at the end is killed.
+
+    It takes the changes of `write_config`, the `name` of a configuration and its state directory, and `crash_at`.
+    """
+    made: list[Daemon] = []
+
+    def start(*, name: str = "nas", crash_at: str | None = None, **changes: Mapping[str, Any]) -> Daemon:
+        config = write_config(folder / f"{name}.toml", **changes)
+        made.append(Daemon(config, folder / f"{name}-state", crash_at=crash_at))
+        return made[-1]
+
+    try:
+        yield start
+    finally:
+        for daemon in made:
+            daemon.kill()
+            kill_runners(daemon.state)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -83,7 +107,7 @@ def cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
-        env={**ENVIRONMENT, **environment},
+        env={**os.environ, "COLUMNS": "200", **environment},
         check=False,
     )
 
@@ -93,26 +117,21 @@ class Daemon:
 
     def __init__(self, config: Path, state: Path, *, crash_at: str | None = None) -> None:
         self.config, self.state = config, state
+        self.url = f"http://{tomllib.loads(config.read_text())['daemon']['listen']}"
         self.log_path = config.with_suffix(".log")
-        command = ["-m", "carbon_nas"] if crash_at is None else [str(ROOT / "tests/daemon_crashing.py"), crash_at]
+        program = ["-m", "carbon_nas"] if crash_at is None else [str(CRASHING), crash_at]
         with self.log_path.open("a") as log:
             self._begins_at = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, *command, "run", "--config", str(config), "--state-dir", str(state)],
+                [sys.executable, *program, "run", "--config", str(config), "--state-dir", str(state)],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
-                env=ENVIRONMENT,
             )
 
     @property
     def log(self) -> str:
         """What this process has logged so far."""
         return self.log_path.read_bytes()[self._begins_at :].decode()
-
-    @property
-    def url(self) -> str:
-        line = next(line for line in self.config.read_text().splitlines() if line.startswith("listen"))
-        return f"http://{json.loads(line.partition('=')[2])}"
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
         """Look until `condition` gives something true, and give it.
@@ -132,7 +151,8 @@ class Daemon:
     def wait_for_log(self, *parts: str) -> str:
         """Wait for a line that holds all `parts`, and give it."""
         return self.wait_until(
-            lambda: next((x for x in self.log.splitlines() if all(p in x for p in parts)), ""), " ".join(parts)
+            lambda: next((x for x in self.log.splitlines() if all(p in x for p in parts)), ""),
+            " ".join(parts),
         )
 
     def wait_for_end(self) -> int:
@@ -152,7 +172,9 @@ class Daemon:
         assert status == 0, self.log[-3000:]
         return monotonic() - begun
 
-    def reload(self) -> None:
+    def reconfigure(self, **changes: Mapping[str, Any]) -> None:
+        """Write the configuration anew, with `changes` from `SMALL`, and SIGHUP."""
+        write_config(self.config, daemon={"listen": self.url.removeprefix("http://")}, **changes)
         self.process.send_signal(signal.SIGHUP)
 
     def get(self, path: str) -> httpx.Response:
@@ -171,25 +193,29 @@ class Daemon:
         self.wait_for_log("running", f"state={self.state}")
 
     def wait_until_finished(self) -> None:
-        """Wait until every training that the configuration asks for is done."""
-        self.wait_until(
-            lambda: self.query("select count(*) from jobs where kind = 'train' and state = 'done'")[0][0] >= 2,
-            "two trainings done",
-        )
+        """Wait until the two trainings that `SMALL` asks for are done."""
+        self.wait_until(lambda: self.trained() == 2, "end of both trainings")
+
+    def trained(self) -> int:
+        found: int = self.query("select count(*) from jobs where kind = 'train' and state = 'done'")[0][0]
+        return found
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return query(self.state, sql, *values)
 
     def training(self, *, after_fraction: float = 0.0) -> str | None:
         """Give the job of a training that is under way and beyond `after_fraction`."""
-        for (job_id, attempt) in self.query("select id, attempt from jobs where kind = 'train' and state = 'running'"):
+        running = self.query("select id, attempt from jobs where kind = 'train' and state = 'running'")
+        for job_id, attempt in running:
             progress = protocol.last_progress(self.state / "jobs" / job_id, attempt)
             if progress is not None and progress.fraction > after_fraction:
                 return str(job_id)
         return None
 
 
-def wait_until(condition: Callable[[], Any], what: str, *, possible: Callable[[], bool] = lambda: True) -> Any:
+def wait_until(
+    condition: Callable[[], Any], what: str, *, possible: Callable[[], bool] = lambda: True
+) -> Any:
     """Look until `condition` gives something true, and give it; no longer than that is `possible`."""
     limit, never = monotonic() + PATIENCE_SECONDS, threading.Event()
     while True:
