@@ -4,6 +4,7 @@ NVML's `nvmlDeviceGetTotalEnergyConsumption` counts millijoules of the whole boa
 (Volta and newer); `nvmlDeviceGetPowerUsage` gives milliwatts (NVML API reference, section Device Queries).
 """
 
+import math
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class NvmlMeter:
         try:
             return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
         except self._nvml.NVMLError as error:
-            if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED:
+            if self._is_unsupported(error):
                 return None
             raise
 
@@ -64,11 +65,22 @@ class NvmlMeter:
         seconds = self._now() - self._at
         if counter is not None and self._counter is not None:
             step = counter - self._counter
-            limit_watts = float(self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000
             # One second of grace: the counter is brought up to date at its own pace.
-            if 0 <= step <= PLAUSIBLE_OVERLOAD * limit_watts * (seconds + 1):
+            if 0 <= step <= PLAUSIBLE_OVERLOAD * self._limit_watts(handle) * (seconds + 1):
                 return step, EnergyMethod.COUNTER
         return float(self._nvml.nvmlDeviceGetPowerUsage(handle)) / 1000 * seconds, EnergyMethod.POWER
+
+    def _limit_watts(self, handle: Any) -> float:
+        """Give the board's power limit; boundless where the board does not tell it, as laptops' do not."""
+        try:
+            return float(self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000
+        except self._nvml.NVMLError as error:
+            if self._is_unsupported(error):
+                return math.inf
+            raise
+
+    def _is_unsupported(self, error: Exception) -> bool:
+        return bool(getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED)
 
 
 @dataclass(frozen=True, slots=True)
