@@ -1,7 +1,5 @@
 """What every policy must do, whatever it decides by."""
 
-# ruff: noqa: S101 -- conformance suites are made of assertions
-
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product

@@ -1,7 +1,5 @@
 """What every provider must do, whatever it asks."""
 
-# ruff: noqa: S101 -- conformance suites are made of assertions
-
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,3 @@
-# ruff: noqa: D102, S101 -- a suite is made of assertions, and their names say what they test
 """The suite for search spaces, and a small space to test controllers with."""
 
 from collections.abc import Mapping, Sequence
