@@ -13,6 +13,7 @@ from carbon_nas.config import Config
 from carbon_nas.energy.ledger import Bookkeeper
 from carbon_nas.energy.meters import CpuModel, NvmlMeter, own_cpu_seconds
 from carbon_nas.engine import Engine, EngineSettings
+from carbon_nas.errors import ConfigurationError, ExecutorError
 from carbon_nas.grid.feed import Feed
 from carbon_nas.grid.missing import RunWhenUnknown
 from carbon_nas.interfaces import Clock, Executor, Policy, Provider
@@ -25,15 +26,21 @@ HTTP_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 
 
 async def validate(config: Config) -> None:
-    """Check what a configuration alone cannot tell: that its providers can serve the zone. Writes nothing.
+    """Check what a configuration alone cannot tell: that providers can serve the zone, and somewhere jobs can run.
+
+    Writes nothing.
 
     Raises:
-        ConfigurationError: a trace is missing or wrong, or a provider does not know the zone.
+        ConfigurationError: a trace is missing or wrong, a provider does not know the zone, or there is no slot.
     """
     clock = make_clock(config, SystemClock().now())
     async with httpx.AsyncClient(timeout=HTTP_TIMEOUT) as http:
         for provider in make_providers(config, clock, http).values():
             await provider.start(config.grid.zone)
+    try:
+        make_executor(config, Path()).capacity()
+    except ExecutorError as error:
+        raise ConfigurationError(str(error), key=f"executor.{config.executor.name}") from error
 
 
 def make_clock(config: Config, anchor: datetime) -> Clock:

@@ -7,6 +7,7 @@ the tick is alive.
 
 import asyncio
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from socket import socket
 
 import httpx
 import structlog
@@ -30,7 +32,7 @@ from carbon_nas.grid.ceiling import ceiling
 from carbon_nas.grid.feed import Feed
 from carbon_nas.interfaces import Clock, Executor
 from carbon_nas.searcher import Searcher
-from carbon_nas.serve.http import HttpService, application
+from carbon_nas.serve.http import HttpService, application, bind
 from carbon_nas.serve.metrics import Snapshot, registry_of
 from carbon_nas.serve.notify import Notifier, watchdog_seconds
 from carbon_nas.store.sql import SqlStore
@@ -127,8 +129,12 @@ class Daemon:
         )
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        """Make and start the parts; the controller before the clock, as it takes seconds of replayed time."""
+        """Make and start the parts; the controller before the clock, as it takes seconds of replayed time.
+
+        First what another process may hold, so that nothing is written if it does.
+        """
         config, directory = self.config, self.state_directory
+        listener = self._bind(stack)
         stack.enter_context(state_directory.sole_user(directory))
         self.store = SqlStore(directory / state_directory.DATABASE)
         self.store.open()
@@ -156,7 +162,10 @@ class Daemon:
             searcher=self.searcher,
         )
         await self.engine.start()
-        await self._serve(stack)
+        if listener is not None:
+            service = HttpService(application(registry_of(self.snapshot), self._health), listener)
+            service.start()
+            stack.push_async_callback(service.stop)
 
     async def _start_feed(self, http: httpx.AsyncClient) -> None:
         config = self.config
@@ -176,22 +185,20 @@ class Daemon:
             capabilities=next(iter(providers.values())).capabilities,
         )
 
-    async def _serve(self, stack: AsyncExitStack) -> None:
-        if self.config.daemon.listen is None:
-            return
-        service = HttpService(
-            application(registry_of(self.snapshot), self._health), self.config.daemon.listen
-        )
+    def _bind(self, stack: AsyncExitStack) -> socket | None:
+        listen = self.config.daemon.listen
+        if listen is None:
+            return None
         try:
-            await service.start()
+            listener = stack.enter_context(bind(listen))
         except OSError as error:
             raise ConfigurationError(
-                f"{self.config.daemon.listen} cannot be bound: {error.strerror}; choose another or stop its owner",
+                f"{listen} cannot be bound: {os.strerror(error.errno or 0)}; choose another or stop its owner",
                 file=self._config_path,
                 key="daemon.listen",
             ) from error
-        self.address = service.address
-        stack.push_async_callback(service.stop)
+        self.address = f"{listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        return listener
 
     def _schedule(self) -> AsyncIOScheduler:
         daemon = self.config.daemon

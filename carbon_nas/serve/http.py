@@ -40,38 +40,35 @@ def application(registry: CollectorRegistry, health: Callable[[], Health]) -> St
     return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
 
 
+def bind(listen: str) -> socket.socket:
+    """Take the address `host:port`; port 0 is a free one. Clients may come, and wait until they are served.
+
+    Raises:
+        OSError: the address is taken, or not this machine's.
+    """
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    return socket.create_server((host.strip("[]"), int(port)), family=family)
+
+
 class HttpService:
-    """Serves `app` on `listen` (`host:port`) between `start` and `stop`; port 0 takes a free one."""
+    """Serves `app` on `listener` between `start` and `stop`, which closes it."""
 
-    def __init__(self, app: Starlette, listen: str) -> None:
-        self._app = app
-        self._listen = listen
-        self._server: Server | None = None
-        self._task: asyncio.Task[None] | None = None
-        self.address: str | None = None
-
-    async def start(self) -> None:
-        """Bind and serve.
-
-        Raises:
-            OSError: the address is taken.
-        """
-        host, _, port = self._listen.rpartition(":")
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        listener = socket.create_server((host.strip("[]"), int(port)), family=family)
-        self.address = f"{host}:{listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            self._app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=3,
+    def __init__(self, app: Starlette, listener: socket.socket) -> None:
+        self._listener = listener
+        self._server = Server(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+            )
         )
-        self._server = Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Serve."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 
     async def stop(self) -> None:
         """Answer what was asked, then close."""
-        if self._server is not None and self._task is not None:
+        if self._task is not None:
             self._server.should_exit = True
             await self._task
