@@ -3,58 +3,46 @@
 The API is described at https://carbon-intensity.github.io/api-definitions/. What it does besides: a range
 includes both its ends and the half hour before; `actual` is null until about half an hour after the interval,
 and is revised for a day or more; a forecast may end early; an outage may be a status 200 with nothing in it.
+Regions have no `actual` at all, so theirs are forecasts for ever, and are marked so.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
-import httpx
+from carbon_nas.errors import BadData, ConfigurationError
+from carbon_nas.grid.answers import Points, ceil_to, decode_object, floor_to, require_echo, rows_of
+from carbon_nas.grid.service import HttpProvider, Question, ServiceOptions
+from carbon_nas.model import Accounting, Basis, Capabilities, Quality, Signal, utc
 
-from carbon_nas.errors import BadData, ConfigurationError, NoData
-from carbon_nas.grid.http import Retry, get_json
-from carbon_nas.interfaces import Clock
-from carbon_nas.model import (
-    MAX_PLAUSIBLE_GRAMS_PER_KWH,
-    Accounting,
-    Basis,
-    Capabilities,
-    Quality,
-    Reading,
-    Signal,
-    utc,
-)
-
+NAME = "neso"
 STEP = timedelta(minutes=30)
-LONGEST_RANGE = timedelta(days=13)  # the API's limit is 14 days, its own additions included
+REGIONS = 17
+ZONE = re.compile(r"GB(?:-(?:(?P<regionid>[1-9]\d?)|(?P<postcode>[A-Z]{1,2}\d[A-Z\d]?)))?")
 
 Pick: TypeAlias = Callable[[Mapping[str, Any]], tuple[Any, Quality]]
 """Chooses, from a half hour's `intensity` object, the value to use and says what it is worth."""
 
 
-@dataclass(frozen=True)
-class NesoOptions:
+@dataclass(frozen=True, kw_only=True)
+class NesoOptions(ServiceOptions):
     """Where the API is, and how patiently it is asked."""
 
     base_url: str = "https://api.carbonintensity.org.uk"
-    retry: Retry = field(default_factory=Retry)
-
-    def __post_init__(self) -> None:
-        if httpx.URL(self.base_url).scheme not in {"http", "https"} or not httpx.URL(self.base_url).host:
-            raise ValueError("base_url must begin with https:// or http:// and name a host")
 
 
-class NesoProvider:
-    """The national figures: average intensity, direct emissions, imports and grid losses included."""
+class NesoProvider(HttpProvider):
+    """Average intensity, direct emissions, imports and grid losses included.
 
+    Zones: `GB`; a region by its number, `GB-13` (London); or by the first half of a postcode, `GB-EN2`.
+    """
+
+    NAME = NAME
     Options: ClassVar[type] = NesoOptions
-    ZONE = "GB"
-
-    def __init__(self, options: NesoOptions, *, clock: Clock, http: httpx.AsyncClient) -> None:
-        self._options = options
-        self._clock = clock
-        self._http = http
+    LONGEST_RANGE = timedelta(days=13)  # the API's limit is 14 days, its own additions included
 
     @property
     def capabilities(self) -> Capabilities:
@@ -71,113 +59,87 @@ class NesoProvider:
             lag=STEP,
         )
 
-    async def start(self, zone: str) -> None:
-        """Refuse every zone but GB.
-
-        Raises:
-            ConfigurationError: another zone.
-        """
-        if zone != self.ZONE:
+    def check_zone(self, zone: str) -> None:
+        """Accept GB, its regions and its postcodes."""
+        match = ZONE.fullmatch(zone)
+        if match is None or int(match["regionid"] or 1) > REGIONS:
             raise ConfigurationError(
-                f"provider 'neso' serves zone {self.ZONE!r} only, not {zone!r}", key="zone"
+                f"provider 'neso' serves 'GB', 'GB-1' to 'GB-{REGIONS}' and postcodes as 'GB-EN2', not {zone!r}",
+                key="zone",
             )
 
-    async def latest(self, zone: str) -> Reading:
-        """Give the present half hour; a forecast (and marked so) until its actual value is known.
+    def present(self, zone: str, now: datetime) -> Question:
+        """Ask for the present half hour."""
+        del now
+        kind, place = area(zone)
+        return Question(
+            f"/regional/{kind}/{place}" if kind else "/intensity",
+            parse=partial(parse, zone=zone, pick=observed),
+        )
 
-        Raises:
-            ProviderError: no usable answer.
-        """
-        now = self._clock.now()
-        begun = [point for point in await self._ask("/intensity", _reading) if point.start <= now]
-        if not begun:
-            raise NoData(f"neso: no half hour that has begun for {zone}")
-        return begun[-1]
+    def past(self, zone: str, start: datetime, end: datetime) -> Question:
+        """Ask for a range; what is not known yet comes as a forecast."""
+        when = f"{text(floor_to(start, STEP))}/{text(ceil_to(end, STEP))}"
+        return Question(range_path(zone, when), parse=partial(parse, zone=zone, pick=observed))
 
-    async def history(self, zone: str, start: datetime, end: datetime) -> Sequence[Reading]:
-        """Give past half hours; those whose actual value is not known (yet) are of quality FORECAST.
-
-        Raises:
-            ProviderError: no usable answer.
-        """
-        del zone
-        points: dict[datetime, Reading] = {}
-        while start < end:
-            until = min(start + LONGEST_RANGE, end)
-            part = await self._ask(f"/intensity/{_text(start)}/{_text(until)}", _reading)
-            points.update((point.start, point) for point in part if start <= point.start < until)
-            start = until
-        now = self._clock.now()
-        return [points[begin] for begin in sorted(points) if points[begin].end <= now]
-
-    async def forecast(self, zone: str, until: datetime) -> Sequence[Reading]:
-        """Give the forecast from the present half hour on, at most 48 h of it and sometimes much less.
-
-        Raises:
-            ProviderError: no usable answer.
-        """
-        del zone
-        now = self._clock.now()
-        points = await self._ask(f"/intensity/{_text(now)}/fw48h", _expectation)
-        return [point for point in points if now < point.end and point.start < until]
-
-    async def _ask(self, path: str, pick: "Pick") -> list[Reading]:
-        url = self._options.base_url.rstrip("/") + path
-        body = await get_json(self._http, url, source="neso", retry=self._options.retry)
-        points = {
-            start: Reading(
-                zone=self.ZONE,
-                start=start,
-                end=start + STEP,
-                grams_per_kwh=grams_per_kwh,
-                quality=quality,
-                signal=Signal.AVERAGE,
-                basis=Basis.DIRECT,
-                provider="neso",
-                fetched_at=self._clock.now(),
-            )
-            for start, grams_per_kwh, quality in _rows(body, pick)
-        }
-        if not points:
-            raise BadData(f"neso: not one credible half hour in the answer to {path}")
-        return [points[start] for start in sorted(points)]
+    def ahead(self, zone: str, now: datetime, until: datetime) -> Question:
+        """Ask for 48 h, which is all there is."""
+        del until
+        when = f"{text(floor_to(now, STEP))}/fw48h"
+        return Question(range_path(zone, when), parse=partial(parse, zone=zone, pick=expected))
 
 
-def _reading(intensity: Mapping[str, Any]) -> tuple[Any, Quality]:
+def area(zone: str) -> tuple[str, str]:
+    """Give the kind of a zone's area, `regionid` or `postcode`, and its name; both empty for the whole country."""
+    match = ZONE.fullmatch(zone)
+    told = match.groupdict() if match else {}
+    return next(((kind, place) for kind, place in told.items() if place), ("", ""))
+
+
+def range_path(zone: str, when: str) -> str:
+    """Give the path of a range of time."""
+    kind, place = area(zone)
+    return f"/regional/intensity/{when}/{kind}/{place}" if kind else f"/intensity/{when}"
+
+
+def observed(intensity: Mapping[str, Any]) -> tuple[Any, Quality]:
+    """Prefer the actual value."""
     if intensity.get("actual") is None:
         return intensity.get("forecast"), Quality.FORECAST
     return intensity["actual"], Quality.ACTUAL
 
 
-def _expectation(intensity: Mapping[str, Any]) -> tuple[Any, Quality]:
+def expected(intensity: Mapping[str, Any]) -> tuple[Any, Quality]:
+    """Take the forecast, whatever became of it."""
     return intensity.get("forecast"), Quality.FORECAST
 
 
-def _rows(body: Any, pick: Pick) -> Iterator[tuple[datetime, float, Quality]]:
-    """Give the credible half hours of an answer; leave out the others."""
-    if not isinstance(body, dict):
-        raise BadData("neso: the answer is not an object")
-    if "error" in body:
-        raise BadData(f"neso: the answer is an error: {str(body['error'])[:200]}")
-    rows = body.get("data")
-    if not rows:
-        raise NoData("neso: the answer is empty")
-    if not isinstance(rows, list):
-        raise BadData("neso: `data` is not a list")
+def parse(body: bytes, *, zone: str, pick: Pick) -> Points:
+    """Read an answer, national or of a region.
+
+    Raises:
+        ProviderError: it is empty, of another place, or not of the expected form.
+    """
+    content = decode_object(body, NAME)
+    rows = rows_of(_region(content, *area(zone)) if area(zone)[0] else content, "data", NAME)
+    points = Points(NAME, STEP)
     for row in rows:
-        try:
-            start, end = utc(row["from"]), utc(row["to"])
-            value, quality = pick(row["intensity"])
-        except (KeyError, TypeError, ValueError, AttributeError):
-            continue
-        whole = end - start == STEP and start.timestamp() % STEP.total_seconds() == 0
-        if whole and _is_credible(value):
-            yield start, float(value), quality
+        with points.row():
+            points.add(utc(row["from"]), utc(row["to"]), *pick(row["intensity"]))
+    return points
 
 
-def _is_credible(value: object) -> bool:
-    return type(value) in {int, float} and 0 < value <= MAX_PLAUSIBLE_GRAMS_PER_KWH  # type: ignore[operator]
+def _region(content: Mapping[str, Any], kind: str, place: str) -> Mapping[str, Any]:
+    """Find the region: a list of one when the present is asked for, an object when it is a range."""
+    data = content.get("data")
+    found = data if isinstance(data, dict) else rows_of(content, "data", NAME)[0]
+    if not isinstance(found, dict):
+        raise BadData(f"{NAME}: the region is {type(found).__name__}, not an object")
+    if kind in found or kind == "regionid":
+        require_echo(str(found.get(kind)), place, NAME)
+    return found
 
 
-def _text(when: datetime) -> str:
+def text(when: datetime) -> str:
+    """Write a time as the API wants it."""
     return when.strftime("%Y-%m-%dT%H:%MZ")
