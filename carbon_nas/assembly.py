@@ -1,6 +1,7 @@
 """Making the parts that a configuration names. Nothing here starts anything; `daemon` does."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from carbon_nas import plugins
 from carbon_nas.clock import ReplayClock, SystemClock
 from carbon_nas.config import Config
 from carbon_nas.energy.ledger import Bookkeeper
-from carbon_nas.energy.meters import CpuModel, NvmlMeter, own_cpu_seconds
+from carbon_nas.energy.meters import CpuModel, NvmlMeter
 from carbon_nas.engine import Engine, EngineSettings
 from carbon_nas.errors import ConfigurationError, ExecutorError
 from carbon_nas.grid.feed import Feed
@@ -36,7 +37,11 @@ async def validate(config: Config) -> None:
     clock = make_clock(config, SystemClock().now())
     async with httpx.AsyncClient(timeout=HTTP_TIMEOUT) as http:
         for provider in make_providers(config, clock, http).values():
-            await provider.start(config.grid.zone)
+            try:
+                await provider.start(config.grid.zone)
+            except ConfigurationError as error:
+                key = None if error.key is None else f"grid.{error.key}"
+                raise ConfigurationError(error.problem, file=error.file, key=key) from error
     try:
         make_executor(config, Path()).capacity()
     except ExecutorError as error:
@@ -128,6 +133,7 @@ def make_engine(
     feed: Feed,
     executor: Executor,
     searcher: Searcher,
+    controller_cpu_seconds: Callable[[], float],
 ) -> Engine:
     """Give the engine with its ledger and meters."""
     uuids = [slot.gpu_uuid for slot in executor.capacity() if slot.gpu_uuid is not None]
@@ -156,6 +162,6 @@ def make_engine(
         executor=executor,
         store=store,
         bookkeeper=bookkeeper,
-        controller_cpu_seconds=lambda: own_cpu_seconds() + searcher.cpu_seconds(),
+        controller_cpu_seconds=controller_cpu_seconds,
         progress=searcher.progress,
     )

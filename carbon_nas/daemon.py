@@ -26,8 +26,10 @@ from carbon_nas import assembly, record, state_directory
 from carbon_nas import config as configuration
 from carbon_nas.clock import SystemClock, monotonic
 from carbon_nas.config import Config
+from carbon_nas.energy.meters import own_cpu_seconds
 from carbon_nas.engine import Engine
 from carbon_nas.errors import ConfigurationError
+from carbon_nas.execute.processes import run_measured
 from carbon_nas.grid.ceiling import ceiling
 from carbon_nas.grid.feed import Feed
 from carbon_nas.interfaces import Clock, Executor
@@ -75,6 +77,7 @@ class Daemon:
         self._failure: BaseException | None = None
         self._reload_successful = True
         self._ticked_at = monotonic()
+        self._reports_cpu_seconds = 0.0
         self._log = structlog.get_logger(__name__)
 
     def stop(self) -> None:
@@ -160,12 +163,17 @@ class Daemon:
             feed=self.feed,
             executor=self.executor,
             searcher=self.searcher,
+            controller_cpu_seconds=self._controller_cpu_seconds,
         )
         await self.engine.start()
         if listener is not None:
             service = HttpService(application(registry_of(self.snapshot), self._health), listener)
             service.start()
             stack.push_async_callback(service.stop)
+
+    def _controller_cpu_seconds(self) -> float:
+        """Give what this process, the controller's and the reports' have used."""
+        return own_cpu_seconds() + self.searcher.cpu_seconds() + self._reports_cpu_seconds
 
     async def _start_feed(self, http: httpx.AsyncClient) -> None:
         config = self.config
@@ -219,9 +227,7 @@ class Daemon:
             jobs.append((self._report, daemon.report_seconds))
         if (limit := watchdog_seconds()) is not None:
             jobs.append((lambda: self._feed_watchdog(limit), limit / 3))
-        now = (
-            SystemClock().now()
-        )  # at once, and then at its interval: a short run must not wait for its first poll
+        now = SystemClock().now()  # at once, and then at their intervals: a short run must not wait to begin
         for job, seconds in jobs:
             scheduler.add_job(job, "interval", seconds=seconds, next_run_time=now)
         return scheduler
@@ -242,13 +248,12 @@ class Daemon:
         await self.searcher.step(len(self.executor.capacity()))
 
     async def _report(self) -> None:
+        """Write the report, and charge its energy to the controller."""
         command = [sys.executable, "-m", "carbon_nas", "report", "--state-dir", str(self.state_directory)]
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
-        _, problem = await process.communicate()
-        if process.returncode:
-            self._log.warning("no report", problem=problem.decode(errors="replace").strip()[-500:])
+        done = await asyncio.to_thread(run_measured, command)
+        self._reports_cpu_seconds += done.cpu_seconds
+        if done.status:
+            self._log.warning("no report", problem=done.complaint[-500:])
 
     def _feed_watchdog(self, limit_seconds: float) -> None:
         """Answer the service manager only while ticks happen: a wedged daemon must be restarted."""

@@ -3,7 +3,7 @@
 A plug-in is a class with an inner or assigned `Options` (a dataclass, or pydantic model, whose fields are the
 keys of its section in the configuration) and a constructor that takes these options and, by keyword, what the
 contract below names. Constructors assign; they neither read files nor open connections. `carbon_nas.testing`
-holds a conformance suite for each contract.
+holds conformance suites for providers, policies, spaces and controllers.
 """
 
 from collections.abc import Mapping, Sequence

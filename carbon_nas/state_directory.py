@@ -62,12 +62,15 @@ def require_same_study(store: SqlStore, config: Config) -> None:
     """Refuse to mix in one study what cannot be compared.
 
     Raises:
-        ConfigurationError: the zone, the space or the data set is not the one the study was begun with.
+        ConfigurationError: the seed, zone, space, data set or training is not what the study was begun with.
     """
     identity: Mapping[str, object] = {
+        "seed": config.seed,
         "grid.zone": config.grid.zone,
         "space": config.space.model_dump(mode="json"),
         "task.dataset": config.task.dataset,
+        # Also because a training goes on from its checkpoint only under the settings it was begun with.
+        "train": config.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
     }
     kept = store.get_meta("identity")
     if kept is None:
@@ -76,7 +79,7 @@ def require_same_study(store: SqlStore, config: Config) -> None:
     for key, value in json.loads(kept).items():
         if value != identity[key]:
             raise ConfigurationError(
-                f"the state directory holds a study of {value}, not of {identity[key]}; use a new --state-dir",
+                f"the state directory holds a study with {value}, not {identity[key]}; use a new --state-dir",
                 key=key,
             )
 

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -33,6 +36,26 @@ def send(pid: int, started: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a process ended: exit status, CPU seconds with those of its children, and its standard error."""
+
+    status: int
+    cpu_seconds: float
+    complaint: str
+
+
+def run_measured(command: Sequence[str]) -> Done:
+    """Run a command to its end and measure it; its standard output is thrown away."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None  # noqa: S101 -- opened as a pipe in the line above
+    with process.stderr as stream:
+        complaint = stream.read().strip()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Done(process.returncode, usage.ru_utime + usage.ru_stime, complaint)
 
 
 def _stat(pid: int) -> list[str] | None:

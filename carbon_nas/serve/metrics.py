@@ -4,6 +4,7 @@ Names and units follow prometheus.io/docs/practices/naming: base units, `_total`
 intensity has no sample; it is not 0.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,15 +91,18 @@ def _work(now: Snapshot) -> Iterator[Metric]:
             jobs.add_metric([kind, state], now.jobs.get((kind, state), 0))
     yield jobs
     energy = CounterMetricFamily(
-        "carbon_nas_energy_joules", "Energy in the ledger, PUE included", labels=["work", "quality"]
+        "carbon_nas_energy_joules", "Energy in the ledger, PUE included", labels=["work"]
     )
-    grams = CounterMetricFamily(
-        "carbon_nas_emissions_grams", "CO2e in the ledger", labels=["work", "quality"]
-    )
-    for (work, quality), (joules, emitted) in now.totals.items():
-        energy.add_metric([work, quality], joules)
-        grams.add_metric([work, quality], emitted)
+    for work in Work:
+        spent = [joules for (used_for, _), (joules, _) in now.totals.items() if used_for is work]
+        energy.add_metric([work], math.fsum(spent))
     yield energy
+    # No counter: when an intensity is observed at last, emissions move between qualities, and may fall.
+    grams = GaugeMetricFamily(
+        "carbon_nas_emissions_grams", "CO2e in the ledger, as restated", labels=["work", "quality"]
+    )
+    for (work, quality), (_, emitted) in now.totals.items():
+        grams.add_metric([work, quality], emitted)
     yield grams
     yield GaugeMetricFamily("carbon_nas_slots", "Slots of the executor", now.slots)
     yield GaugeMetricFamily("carbon_nas_slots_busy", "Slots with a job", now.slots_busy)
