@@ -269,7 +269,7 @@ def test_a_passing_failure_is_borne() -> None:
 
 
 def test_only_great_britain_is_served() -> None:
-    with pytest.raises(ConfigurationError, match="serves 'GB', .*, not 'DE'"):
+    with pytest.raises(ConfigurationError, match=r"serves 'GB', .*, not 'DE'"):
         asyncio.run(neso(Service(OK)).start("DE"))
 
 

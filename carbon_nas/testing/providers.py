@@ -1,17 +1,25 @@
 """What every provider must do, whatever it asks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
+from typing import TypeAlias
 
+import httpx
 import pytest
 
-from carbon_nas.errors import ConfigurationError, NoData
+from carbon_nas.errors import ConfigurationError, NoData, ProviderError
 from carbon_nas.interfaces import Clock, Provider
 from carbon_nas.model import Quality, Reading
+from carbon_nas.testing.faults import FAULTS, Fault
 
 DAY = timedelta(days=1)
+
+WHOLE_FAULTS = {name: fault for name, fault in FAULTS.items() if not fault.needs_a_server}
+
+Through: TypeAlias = Callable[[httpx.AsyncClient], Provider]
+"""Makes the provider under test with this client, not yet started, and such that it never waits to ask again."""
 
 
 class ProviderConformance:
@@ -85,6 +93,14 @@ class ProviderConformance:
         assert all(now < point.end and point.start < now + DAY for point in ahead)
         self.check(ahead, started, zone)
 
+    def test_declares_what_reports_need(self, started: Provider) -> None:
+        """Step and lag make sense, and somebody is named."""
+        capabilities = started.capabilities
+        assert timedelta(0) < capabilities.step <= DAY
+        assert timedelta(0) <= capabilities.lag
+        assert capabilities.licence.strip()
+        assert capabilities.attribution.strip()
+
     def test_an_unknown_zone_is_refused(self, provider: Provider) -> None:
         """At the start where the provider can know, or else by having no data."""
 
@@ -105,3 +121,41 @@ class ProviderConformance:
             assert reading.end - reading.start == capabilities.step
             assert reading.quality in {Quality.ACTUAL, Quality.ESTIMATED, Quality.FORECAST}
         assert all(before.end <= after.start for before, after in pairwise(readings))
+
+
+class HttpProviderConformance(ProviderConformance):
+    """As `ProviderConformance`, for a provider that asks an HTTP service: override `through` too."""
+
+    @pytest.fixture
+    def through(self) -> Through:
+        """Give the way to make the provider with a client."""
+        raise NotImplementedError("override the fixture `through`")
+
+    @pytest.mark.parametrize("fault", WHOLE_FAULTS.values(), ids=WHOLE_FAULTS)
+    def test_refuses_bad_answers(self, through: Through, fault: Fault, clock: Clock, zone: str) -> None:
+        """Whatever a service sends instead of data ends in an error of the kind that the feed knows."""
+        asyncio.run(_refuses(through, fault, clock, zone))
+
+
+def answer_with(fault: Fault) -> httpx.MockTransport:
+    """Give a transport that answers everything with `fault`, as a stream, so that nothing is decompressed before."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield fault.body
+
+    return httpx.MockTransport(lambda _: httpx.Response(fault.status, headers=fault.headers, content=body()))
+
+
+async def _refuses(through: Through, fault: Fault, clock: Clock, zone: str) -> None:
+    async with httpx.AsyncClient(transport=answer_with(fault)) as http:
+        provider = through(http)
+        await provider.start(zone)
+        now = clock.now()
+        questions: list[Callable[[], Awaitable[object]]] = [
+            lambda: provider.latest(zone),
+            lambda: provider.history(zone, now - DAY, now),
+            lambda: provider.forecast(zone, now + DAY),
+        ]
+        for question in questions:
+            with pytest.raises(ProviderError):
+                await question()
