@@ -10,9 +10,10 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from socket import socket
@@ -217,20 +218,34 @@ class Daemon:
         )
         scheduler.add_listener(self._fail, EVENT_JOB_ERROR)
         sample = max(daemon.tick_seconds, self.config.energy.sample_seconds / self.clock.speed)
-        jobs: list[tuple[Callable[[], object], float]] = [
-            (self._poll, daemon.tick_seconds),
-            (self._tick, daemon.tick_seconds),
-            (self._search, daemon.tick_seconds),
-            (self.engine.sample, sample),
-        ]
+        jobs: dict[str, tuple[Callable[[], Awaitable[None]], float]] = {
+            "poll": (self._poll, daemon.tick_seconds),
+            "tick": (self._tick, daemon.tick_seconds),
+            "search": (self._search, daemon.tick_seconds),
+            "sample": (self.engine.sample, sample),
+        }
         if daemon.report_seconds:
-            jobs.append((self._report, daemon.report_seconds))
+            jobs["report"] = (self._report, daemon.report_seconds)
         if (limit := watchdog_seconds()) is not None:
-            jobs.append((lambda: self._feed_watchdog(limit), limit / 3))
+            jobs["watchdog"] = (partial(self._feed_watchdog, limit), limit / 3)
         now = SystemClock().now()  # at once, and then at their intervals: a short run must not wait to begin
-        for job, seconds in jobs:
-            scheduler.add_job(job, "interval", seconds=seconds, next_run_time=now)
+        for name, (job, seconds) in jobs.items():
+            scheduler.add_job(
+                self._unless_stopped(job), "interval", id=name, seconds=seconds, next_run_time=now
+            )
         return scheduler
+
+    def _unless_stopped(self, job: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Give `job` so that it fails no one when the scheduler's shutdown cuts it off in waiting for an answer."""
+
+        async def run() -> None:
+            try:
+                await job()
+            except asyncio.CancelledError:
+                if not self._stopped.is_set():
+                    raise
+
+        return run
 
     async def _poll(self) -> None:
         await self.feed.refresh()
@@ -255,7 +270,7 @@ class Daemon:
         if done.status:
             self._log.warning("no report", problem=done.complaint[-500:])
 
-    def _feed_watchdog(self, limit_seconds: float) -> None:
+    async def _feed_watchdog(self, limit_seconds: float) -> None:
         """Answer the service manager only while ticks happen: a wedged daemon must be restarted."""
         if monotonic() - self._ticked_at < limit_seconds:
             self._notifier.send(WATCHDOG=1)
