@@ -61,14 +61,21 @@ DIRTY: Mapping[str, Mapping[str, Any]] = {
 
 
 def write_config(path: Path, **changes: Mapping[str, Any]) -> Path:
-    """Write `SMALL` with `changes`; `grid__csv` is the section `[grid.csv]`. Takes a free port unless one is given."""
+    """Write `SMALL` with `changes`; `grid__csv` is the section `[grid.csv]`, and None takes a key out.
+
+    Takes a free port unless one is given.
+    """
     sections = {name: dict(values) for name, values in SMALL.items()}
     for name, values in changes.items():
         sections.setdefault(name.replace("__", "."), {}).update(values)
     sections["daemon"].setdefault("listen", f"127.0.0.1:{free_port()}")
     lines = ["seed = 3"]
     for name, values in sections.items():
-        lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        lines += [
+            "",
+            f"[{name}]",
+            *(f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None),
+        ]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -106,7 +113,7 @@ def cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "carbon_nas", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=300,
         env={**os.environ, "COLUMNS": "200", **environment},
         check=False,
     )
@@ -133,7 +140,9 @@ class Daemon:
         """What this process has logged so far."""
         return self.log_path.read_bytes()[self._begins_at :].decode()
 
-    def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
+    def wait_until(
+        self, condition: Callable[[], Any], what: str, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Any:
         """Look until `condition` gives something true, and give it.
 
         Raises:
@@ -144,7 +153,7 @@ class Daemon:
             return self.process.poll() is None
 
         try:
-            return wait_until(condition, what, possible=alive)
+            return wait_until(condition, what, possible=alive, patience_seconds=patience_seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; status {self.process.poll()}\n{self.log[-3000:]}") from error
 
@@ -158,6 +167,20 @@ class Daemon:
     def wait_for_end(self) -> int:
         """Wait until it has left by itself; give its exit status."""
         return self.process.wait(PATIENCE_SECONDS)
+
+    def children(self, command: str) -> list[int]:
+        """Give its child processes whose command line holds `command`."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        pids = [pid for children in threads for pid in children.read_text().split()]
+        return [int(pid) for pid in pids if command in command_of(int(pid))]
+
+    def stays_alive(self, seconds: float) -> bool:
+        """Let real time pass, and say whether it still runs."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
     def kill(self) -> None:
         """kill -9, and see it gone."""
@@ -214,16 +237,28 @@ class Daemon:
 
 
 def wait_until(
-    condition: Callable[[], Any], what: str, *, possible: Callable[[], bool] = lambda: True
+    condition: Callable[[], Any],
+    what: str,
+    *,
+    possible: Callable[[], bool] = lambda: True,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Any:
     """Look until `condition` gives something true, and give it; no longer than that is `possible`."""
-    limit, never = monotonic() + PATIENCE_SECONDS, threading.Event()
+    limit, never = monotonic() + patience_seconds, threading.Event()
     while True:
         last = not possible() or monotonic() > limit
         if found := condition():
             return found
         assert not last, f"no {what}"
         never.wait(LOOK_AGAIN_SECONDS)
+
+
+def command_of(pid: int) -> str:
+    """Give a process's command line; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
 
 
 def query(state: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:

@@ -1,10 +1,11 @@
 """SIGTERM and SIGHUP to the real daemon."""
 
+import os
 import signal
 
 import pytest
 from daemon_accounts import require_whole
-from daemon_process import DIRTY, daemons, reading, runners
+from daemon_process import DIRTY, command_of, daemons, reading, runners
 
 from carbon_nas.model import JobKind
 
@@ -60,6 +61,28 @@ def test_sigterm_at_once_after_the_start_leaves_in_order(start):
     assert daemon.terminate() < 10
     assert "Traceback" not in daemon.log
     assert not runners(daemon.state)
+
+
+def test_sigterm_waits_for_no_controller(start):
+    """The child that hosts it is held still in the middle of a question."""
+    daemon = start(controller={"name": "reinforce"}, train={"epochs": 1})
+    daemon.wait_until(daemon.training, "training under way")
+    [worker] = daemon.children("carbon_nas.search.worker")
+    os.kill(worker, signal.SIGSTOP)
+    daemon.wait_until(lambda: daemon.trained() >= 1, "result, which the controller is to learn")
+    assert daemon.stays_alive(1.0)
+    assert "learnt" not in daemon.log
+    assert daemon.terminate() < 10
+    assert "Traceback" not in daemon.log
+    assert command_of(worker) == ""
+
+
+def test_sigterm_leaves_no_report_behind_that_is_still_being_written(start):
+    daemon = start(daemon={"report_seconds": 0.2})
+    [report] = daemon.wait_until(lambda: daemon.children("carbon_nas report"), "report under way")
+    assert daemon.terminate() < 10
+    assert "Traceback" not in daemon.log
+    assert command_of(report) == ""
 
 
 def test_ctrl_c_stops_as_sigterm_does(start):
