@@ -16,13 +16,14 @@ from carbon_nas.energy.ledger import Bookkeeper
 from carbon_nas.energy.meters import CpuModel
 from carbon_nas.engine import Engine, EngineSettings
 from carbon_nas.grid.feed import Feed, FeedSettings
-from carbon_nas.model import JOULES_PER_KWH, SearchProgress
+from carbon_nas.model import JOULES_PER_KWH, EnergyMethod, EnergyReading, SearchProgress
 from carbon_nas.store.sql import SqlStore
 from carbon_nas_providers.csv import CsvOptions, CsvProvider
 
 TRACE = "gb-2023-30min"
 STEP = timedelta(minutes=30)
 WATTS = 10.0
+BOARD_WATTS = 100.0
 CONTROLLER_CORES = 0.01
 
 
@@ -38,6 +39,17 @@ class SharedTrace(CsvProvider):
             type(self)._read_once = self._trace, self._column
         else:
             self._trace, self._column = shared
+
+
+class Board:
+    """The meter of a GPU that draws the same power all the time, whoever holds it."""
+
+    def __init__(self, uuid, clock):
+        self.device = f"gpu/{uuid}"
+        self._clock = clock
+
+    def read(self):
+        return EnergyReading(BOARD_WATTS * self._clock.now().timestamp(), EnergyMethod.COUNTER)
 
 
 class World:
@@ -68,12 +80,13 @@ class World:
             yield self
         self.executor.restart()
 
-    async def step(self, step):
-        """Let time pass, then do what the daemon does at every tick; energy is sampled as often."""
+    async def step(self, step, *, samples=True):
+        """Let time pass, then do what the daemon does at every tick; energy may be sampled as often."""
         self.clock.advance(step)
         await self.feed.refresh()
         self.store.add_readings(self.feed.new_readings())
-        await self.engine.sample()
+        if samples:
+            await self.engine.sample()
         await self.engine.tick()
 
     async def run(self, until, *, step=timedelta(minutes=10), watch=lambda world: None):
@@ -85,9 +98,10 @@ class World:
         return (self.clock.now() - self.born).total_seconds() * CONTROLLER_CORES
 
     def _make_engine(self):
+        meters = {slot.gpu_uuid: Board(slot.gpu_uuid, self.clock) for slot in self.executor.capacity()}
         settings = EngineSettings(1, self.path.parent / "jobs", "nasbench201", train={"epochs": 4})
         bookkeeper = Bookkeeper(
-            self.store, self.feed.intensity_at, CpuModel(WATTS), {}, pue=1.0, run_id=self.born.isoformat()
+            self.store, self.feed.intensity_at, CpuModel(WATTS), meters, pue=1.0, run_id=self.born.isoformat()
         )
         return Engine(
             settings,

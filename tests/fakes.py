@@ -121,6 +121,7 @@ class FakeExecutor:
     held: dict[str, tuple[str, int]] = field(default_factory=dict)
     saved: dict[str, timedelta] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     reattached: list[Handle] = field(default_factory=list)
     dies_at: tuple[str, str] | None = None  # ("before" | "after", job): the daemon dies around that launch
 
@@ -144,6 +145,7 @@ class FakeExecutor:
     async def request_suspend(self, handle: Handle) -> None:
         await real_sleep(0)
         self._advance()
+        self.asked.append(handle.job_id)
         attempt = self._of(handle)
         if attempt.end is None and attempt.leaves is None:
             attempt.leaves = self.clock.now() + attempt.fate.suspends_in

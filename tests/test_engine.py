@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from engine_world import CONTROLLER_CORES, WATTS, World, grams_between, trace
+from engine_world import BOARD_WATTS, CONTROLLER_CORES, WATTS, World, grams_between, trace
 from fakes import DaemonDied, Fate, add_job, make_job
 
 from carbon_nas import engine as engine_module
@@ -363,7 +363,79 @@ def test_ticks_and_samples_at_once_see_each_others_work_whole(path):
     run(live())
 
 
+def test_a_training_is_asked_to_leave_once(path):
+    async def live():
+        world = World(path, START, "always", slots=1)
+        async with world.daemon():
+            add(world, "j")
+            world.executor.fates = {("j", 1): Fate(suspends_in=HOUR)}
+            await world.step(10 * MINUTE)
+            world.engine.policy = World(path, START, ALWAYS_DIRTY).policy
+            for _ in range(4):
+                await world.step(10 * MINUTE)
+            assert world.executor.asked == ["j"]
+            assert states(world) == {"j": "running"}
+            await world.step(HOUR)
+            assert states(world) == {"j": "suspended"}
+
+    run(live())
+
+
+def test_a_board_is_charged_to_its_holder_from_launch_to_end_and_idle_between(path):
+    """With one sample, the first: what changes hands is booked before it does."""
+
+    async def live():
+        world = World(path, START, "always", slots=1, gpu=True, lasts=lambda spec: 25 * MINUTE)
+        async with world.daemon():
+            await world.engine.sample()
+            await world.step(10 * MINUTE, samples=False)
+            add(world, "j")
+            for _ in range(5):
+                await world.step(10 * MINUTE, samples=False)
+            await world.engine.sample()
+            rows = [row for row in world.store.entries() if row.device.startswith("gpu/")]
+            begin = min(row.start for row in rows)
+            return (
+                begin,
+                sum_by(rows, lambda row: row.job_id),
+                world.executor.cpu_seconds_of("j"),
+                world.store.energy_by_job(),
+            )
+
+    begin, by_holder, cpu_seconds, by_job = run(live())
+    assert begin == START
+    # Launched at the second tick, 20 minutes after the first look; its end was seen 30 minutes later.
+    assert by_holder == {
+        None: pytest.approx(30 * 60 * BOARD_WATTS),
+        "j": pytest.approx(30 * 60 * BOARD_WATTS),
+    }
+    assert by_job["j"][0] == pytest.approx(30 * 60 * BOARD_WATTS + cpu_seconds * WATTS)
+
+
+def sum_by(rows, key):
+    sums = Counter()
+    for row in rows:
+        sums[key(row)] += row.energy_joules
+    return dict(sums)
+
+
 # --- the end of a daemon, and the next one
+
+
+def test_what_a_training_used_before_anybody_looked_is_booked_from_its_launch_on(path):
+    async def live():
+        world = World(path, START, "always", slots=1)
+        async with world.daemon():
+            add(world, "j")
+            await world.step(10 * MINUTE, samples=False)
+        world.clock.advance(90 * MINUTE)
+        async with world.daemon():
+            await world.engine.sample()
+            return [row for row in world.store.entries() if row.job_id == "j"]
+
+    rows = run(live())
+    assert (rows[0].start, rows[-1].end) == (START + 10 * MINUTE, START + 100 * MINUTE)
+    assert sum(row.energy_joules for row in rows) == pytest.approx(90 * 60 * WATTS)
 
 
 @pytest.fixture
