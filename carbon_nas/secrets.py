@@ -27,7 +27,7 @@ def fill(
     """Add to `options` the secrets that the options class `cls` of the plug-in `name` asks for, where they are set.
 
     Raises:
-        ConfigurationError: a secret stands in the configuration, or its file cannot be read.
+        ConfigurationError: a secret stands in the configuration, or its file cannot be read or holds no key.
     """
     filled: dict[str, Any] = dict(options)
     for field in secret_fields(cls):
@@ -37,9 +37,11 @@ def fill(
                 f"{name}-{field}",
                 key=f"{key}.{name}.{field}",
             )
-        found = environment.get(variable(name, field)) or _credential(f"{name}-{field}", environment)
-        if found is not None:
-            filled[field] = SecretStr(found.strip())
+        found = environment.get(variable(name, field), "").strip() or _credential(
+            f"{name}-{field}", environment
+        )
+        if found:
+            filled[field] = SecretStr(found)
     return filled
 
 
@@ -57,12 +59,19 @@ def variable(name: str, field: str) -> str:
     return f"CARBON_NAS_{name}_{field}".upper().replace("-", "_")
 
 
-def _credential(name: str, environment: Mapping[str, str]) -> str | None:
+def _credential(name: str, environment: Mapping[str, str]) -> str:
     directory = environment.get("CREDENTIALS_DIRECTORY")
     path = None if directory is None else Path(directory) / name
     if path is None or not path.exists():
-        return None
+        return ""
     try:
-        return path.read_text(encoding="utf-8")
+        key = path.read_bytes().decode("utf-8").strip()
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}", file=path) from error
+    except UnicodeDecodeError:  # its text would tell the bytes
+        raise ConfigurationError("is no text; put the key alone into it", file=path) from None
+    if key and not key.isprintable():
+        raise ConfigurationError(
+            "holds more than one line or unprintable characters; put the key alone into it", file=path
+        )
+    return key

@@ -1,6 +1,9 @@
 """The HTTP helper: how patient it is, how much it takes, and what it never tells."""
 
 import asyncio
+import gzip
+import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -9,14 +12,16 @@ import httpx
 import pytest
 
 from carbon_nas.errors import BadData, ProviderError, RateLimited, Unavailable
-from carbon_nas.grid import http as helper
-from carbon_nas.grid.http import Retry, get_json, retry_after_seconds
+from carbon_nas.grid.answers import decode_json
+from carbon_nas.grid.http import Keys, Retry, TimeOuts, fetch, retry_after_seconds
 
 AT_ONCE = Retry(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 URL = "https://api.example.org/v1/intensity"
 
 
-def ask(*answers: httpx.Response | Exception, retry: Retry = AT_ONCE) -> tuple[object, int]:
+def ask(
+    *answers: httpx.Response | Exception, retry: Retry = AT_ONCE, time_outs: TimeOuts | None = None
+) -> tuple[object, int]:
     asked: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -28,18 +33,21 @@ def ask(*answers: httpx.Response | Exception, retry: Retry = AT_ONCE) -> tuple[o
 
     async def call() -> object:
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-            return await get_json(
+            body = await fetch(
                 http,
                 URL,
                 source="example",
-                params={"token": "s3cret-in-query"},
-                headers={"authorization": "s3cret-in-header"},
+                params={"zone": "GB"},
+                keys=Keys({"authorization": "s3cret-in-header"}, {"token": "s3cret-in-query"}),
                 retry=retry,
+                time_outs=time_outs,
             )
+            return decode_json(body, "example")
 
     result = asyncio.run(call())
-    assert asked[0].url.params["token"] == "s3cret-in-query"  # noqa: S105 -- made up
+    assert dict(asked[0].url.params) == {"zone": "GB", "token": "s3cret-in-query"}
     assert asked[0].headers["authorization"] == "s3cret-in-header"
+    assert asked[0].headers["accept-encoding"] == "gzip"
     return result, len(asked)
 
 
@@ -126,19 +134,69 @@ def test_a_broken_compression_is_bad_data() -> None:
         ask(httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Broken()))
 
 
-def test_an_endless_drip_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(helper, "ANSWER_SECONDS", 0.01)
-
+def test_an_endless_drip_is_ended() -> None:
     async def drip() -> AsyncIterator[bytes]:
         while True:
             await asyncio.get_running_loop().create_future()
             yield b" "
 
     with pytest.raises(Unavailable, match="no whole answer"):
-        ask(httpx.Response(200, content=drip()), retry=Retry(1, 0, 0))
+        ask(
+            httpx.Response(200, content=drip()), retry=Retry(1, 0, 0), time_outs=TimeOuts(answer_seconds=0.01)
+        )
 
 
 @pytest.mark.parametrize("wrong", [(0, 1, 2), (1, -1, 2), (1, 3, 2)])
 def test_retries_must_make_sense(wrong: tuple[int, float, float]) -> None:
     with pytest.raises(ValueError, match="retry needs"):
         Retry(*wrong)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("inf"), float("nan")])
+def test_time_outs_must_make_sense(wrong: float) -> None:
+    with pytest.raises(ValueError, match="time-outs"):
+        TimeOuts(answer_seconds=wrong)
+
+
+def test_keys_do_not_show_themselves() -> None:
+    keys = Keys({"authorization": "s3cret"}, {"token": "s3cret"}, ("s3cret", "s3cret"))
+    assert "s3cret" not in f"{keys!r} {keys}"
+
+
+def test_a_redirect_on_the_same_host_is_followed() -> None:
+    moved = httpx.Response(301, headers={"location": "/v2/intensity"})
+    assert ask(moved, httpx.Response(200, json=1)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["https://example.org/v1", "http://api.example.org/v1", "https://api.example.org:8443/v1"]
+)
+def test_a_redirect_to_another_place_is_refused(elsewhere: str) -> None:
+    with pytest.raises(BadData, match="another host"):
+        ask(httpx.Response(302, headers={"location": elsewhere}), httpx.Response(200, json=1))
+
+
+def streamed(body: bytes, **headers: str) -> httpx.Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 1000):
+            yield body[start : start + 1000]
+
+    return httpx.Response(200, headers={"content-encoding": "gzip", **headers}, content=pieces())
+
+
+def test_a_compressed_answer_is_read() -> None:
+    content = {"data": list(range(10_000))}
+    assert ask(streamed(gzip.compress(json.dumps(content).encode()))) == (content, 1)
+
+
+def test_a_bomb_is_never_held_in_memory() -> None:
+    bomb = gzip.compress(b" " * (256 * 2**20), 9)
+    assert len(bomb) < 2**19
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadData, match="larger than 8 MiB"):
+            ask(streamed(bomb))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 * 2**20

@@ -20,6 +20,7 @@ from carbon_nas.model import Accounting, Basis, Capabilities, Quality, Signal, u
 NAME = "carbon-aware-sdk"
 LOOK_BACK = timedelta(hours=6)
 MINUTE = timedelta(minutes=1)
+ROUND = 5 * MINUTE  # so that a repeated question is the same
 DURATION = re.compile(r"(?:(\d+)\.)?(\d+):(\d{2}):(\d{2})")
 
 
@@ -78,7 +79,7 @@ class CarbonAwareSdkProvider(HttpProvider):
 
     def past(self, zone: str, start: datetime, end: datetime) -> Question:
         """Ask for a range."""
-        times = {"time": text(floor_to(start, MINUTE)), "toTime": text(ceil_to(end, MINUTE))}
+        times = {"time": text(floor_to(start, ROUND)), "toTime": text(ceil_to(end, ROUND))}
         parse = partial(parse_observed, zone=zone, step=self._step)
         return Question("/emissions/bylocation", {"location": zone, **times}, parse=parse)
 
