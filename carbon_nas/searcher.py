@@ -199,10 +199,10 @@ class Searcher:
         self._seen = version
 
     def _reference_flops(self) -> float | None:
-        known = [values["flops"] for values in self.study.scores.values() if values.get("flops", 0.0) > 0]
-        return self._reference(
-            "reference_flops", self.settings.reward.reference_flops, max(known, default=None)
-        )
+        scored = [values.get("flops", 0.0) for values in self.study.scores.values()]
+        trained = [flops for _, flops in self.study.results.values()]  # all there is without that proxy
+        first = max([*scored, *trained], default=None)
+        return self._reference("reference_flops", self.settings.reward.reference_flops, first)
 
     def _reference(self, name: str, configured: float | None, first: float | None) -> float | None:
         """Give a reference: the configured one, else the first that was known, which is kept for good."""
