@@ -13,7 +13,7 @@ class Notifier:
     @classmethod
     def from_environment(cls) -> "Notifier":
         """Take the address out of the environment, so that no child process inherits it."""
-        return cls(os.environ.pop("NOTIFY_SOCKET", None))
+        return cls(os.environ.pop("NOTIFY_SOCKET", None) or None)
 
     def send(self, **fields: object) -> None:
         """Send assignments, as `send(READY=1, STATUS="training")`; a manager that does not listen is no error."""
