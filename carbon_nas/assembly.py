@@ -16,14 +16,13 @@ from carbon_nas.energy.meters import CpuModel, NvmlMeter
 from carbon_nas.engine import Engine, EngineSettings
 from carbon_nas.errors import ConfigurationError, ExecutorError
 from carbon_nas.grid.feed import Feed
+from carbon_nas.grid.http import GridClient
 from carbon_nas.grid.missing import RunWhenUnknown
 from carbon_nas.interfaces import Clock, Executor, Policy, Provider
 from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.hosts import make_controller as host_controller
 from carbon_nas.searcher import Searcher, SearcherSettings
 from carbon_nas.store.sql import SqlStore
-
-HTTP_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 
 
 async def validate(config: Config) -> None:
@@ -35,12 +34,12 @@ async def validate(config: Config) -> None:
         ConfigurationError: a trace is missing or wrong, a provider does not know the zone, or there is no slot.
     """
     clock = make_clock(config, SystemClock().now())
-    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT) as http:
+    async with GridClient() as http:
         for provider in make_providers(config, clock, http).values():
             try:
                 await provider.start(config.grid.zone)
             except ConfigurationError as error:
-                key = None if error.key is None else f"grid.{error.key}"
+                key = f"grid.{error.key}" if error.key == "zone" else error.key
                 raise ConfigurationError(error.problem, file=error.file, key=key) from error
     try:
         make_executor(config, Path()).capacity()

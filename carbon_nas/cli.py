@@ -14,6 +14,7 @@ from rich.table import Table
 
 from carbon_nas import assembly, logs, plugins, record, state_directory
 from carbon_nas import config as configuration
+from carbon_nas.cli_grid import add_grid_commands
 from carbon_nas.daemon import Daemon
 from carbon_nas.errors import EX_CONFIG, CarbonNasError, ConfigurationError
 from carbon_nas.report import build_report, write_report
@@ -33,6 +34,8 @@ StateDirectory = Annotated[
         "--state-dir", envvar="STATE_DIRECTORY", help="Where the store, checkpoints and reports are kept."
     ),
 ]
+add_grid_commands(app)
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -118,12 +121,6 @@ def report(
     page = write_report(kept, out or state_dir / "report")
     print(render_text(build_report(kept)))
     print(f"Report: {page.resolve()}")
-
-
-@app.command()
-def providers() -> None:
-    """List the providers of carbon intensities that are installed."""
-    _list("providers")
 
 
 @app.command()

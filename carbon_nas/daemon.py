@@ -33,6 +33,7 @@ from carbon_nas.errors import ConfigurationError
 from carbon_nas.execute.processes import run_measured
 from carbon_nas.grid.ceiling import ceiling
 from carbon_nas.grid.feed import Feed
+from carbon_nas.grid.http import GridClient
 from carbon_nas.interfaces import Clock, Executor
 from carbon_nas.searcher import Searcher
 from carbon_nas.serve.http import HttpService, application, bind
@@ -149,7 +150,7 @@ class Daemon:
         controller = assembly.make_controller(config)
         stack.push_async_callback(controller.close)
         await controller.start(self.store.controller_state(config.controller.name))
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=assembly.HTTP_TIMEOUT))
+        http = await stack.enter_async_context(GridClient(cache=directory / "cache"))
         self.clock = assembly.make_clock(config, state_directory.replay_anchor(self.store, config))
         await self._start_feed(http)
         self.searcher = assembly.make_searcher(

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+import stamina.instrumentation
 import structlog
 
 PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
@@ -46,6 +47,7 @@ def configure(level: str = "info") -> None:
     drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(formatter(foreign_pre_chain=shared, processors=[drop_meta, renderer]))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    stamina.instrumentation.set_on_retry_hooks([])  # who asked logs the outcome; its metrics would be global
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It warns of every run skipped while the last one is still under way, which is how jobs are meant to meet.

@@ -2,7 +2,7 @@
 
 carbon-nas.sqlite   the store          jobs/       a folder for each job: checkpoints, results
 lock                held while in use  runners/    logs of the runner processes
-report/             the newest report
+report/             the newest report    cache/      answers of grid services
 """
 
 import fcntl

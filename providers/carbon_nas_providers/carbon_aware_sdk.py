@@ -46,6 +46,7 @@ class CarbonAwareSdkProvider(HttpProvider):
     """What the site's service answers; zones are its locations (`eastus`)."""
 
     NAME = NAME
+    own_zone_names = True
     Options: ClassVar[type] = CarbonAwareSdkOptions
 
     @property

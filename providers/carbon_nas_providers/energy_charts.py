@@ -5,7 +5,6 @@
 emission factors are used is not stated, and neither is how often it may be asked: so answers are kept longer.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,13 @@ NAME = "energy-charts"
 HOUR = timedelta(hours=1)
 STEPS = (timedelta(minutes=15), timedelta(minutes=30), HOUR)
 LOOK_BACK = timedelta(hours=12)
-ZONE = re.compile(r"[A-Z]{2}")
+COUNTRIES = frozenset(
+    (
+        "AL AT BA BE BG CH CY CZ DE DK EE ES FI FR GE GR HR HU IE "
+        "IT LT LU LV MD ME MK NL NO PL PT RO RS SE SI SK UA XK"
+    ).split()
+)
+"""Europe, as the service covers it; for some of these it may still answer that it has nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +63,11 @@ class EnergyChartsProvider(HttpProvider):
         )
 
     def check_zone(self, zone: str) -> None:
-        """Accept what looks like a country; the service answers 404 for those it does not know."""
-        if not ZONE.fullmatch(zone):
-            raise ConfigurationError(f"{NAME!r} serves countries, as 'DE', not {zone!r}", key="zone")
+        """Accept a country of Europe."""
+        if zone not in COUNTRIES:
+            raise ConfigurationError(
+                f"{NAME!r} serves countries of Europe, as 'DE', not {zone!r}", key="zone"
+            )
 
     def present(self, zone: str, now: datetime) -> Question:
         """Ask for the last hours and the next."""
@@ -74,9 +81,9 @@ class EnergyChartsProvider(HttpProvider):
         """Ask for what is forecast."""
         return question(zone, now, until, partial(parse, actual=False))
 
-    async def ask(self, zone: str, question: Question) -> list[Reading]:
+    async def ask(self, zone: str, question: Question, max_age: timedelta | None = None) -> list[Reading]:
         """As every provider, and remember the step."""
-        readings = await super().ask(zone, question)
+        readings = await super().ask(zone, question, max_age)
         self._step = readings[0].end - readings[0].start
         return readings
 

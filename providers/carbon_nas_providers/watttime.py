@@ -55,6 +55,7 @@ class WattTimeProvider(HttpProvider):
     """CO2 at the power plants, per region as WattTime names it (`CAISO_NORTH`)."""
 
     NAME = NAME
+    own_zone_names = True
     Options: ClassVar[type] = WattTimeOptions
     LONGEST_RANGE = timedelta(days=31)  # the service's limit is 32 days
 
@@ -105,16 +106,16 @@ class WattTimeProvider(HttpProvider):
             self._token = (token, now + TOKEN_LIFE)
         return Keys(headers={"authorization": f"Bearer {self._token[0]}"})
 
-    async def ask(self, zone: str, question: Question) -> list[Reading]:
+    async def ask(self, zone: str, question: Question, max_age: timedelta | None = None) -> list[Reading]:
         """As every provider; a refusal may mean that the token has run out, so once with a new one."""
         known = self._token
         try:
-            return await super().ask(zone, question)
+            return await super().ask(zone, question, max_age)
         except AccessDenied:
             if known is None or self._token != known:  # the token was new: the account itself is refused
                 raise
             self._token = None
-            return await super().ask(zone, question)
+            return await super().ask(zone, question, max_age)
 
     def _question(self, zone: str, what: str, more: dict[str, str], quality: Quality) -> Question:
         signal = str(self.options.signal_type)
