@@ -125,6 +125,21 @@ def test_a_restart_does_not_ask_again_and_no_secret_is_kept(tmp_path: Path, name
     assert not any(secret.encode() in kept for secret in [*SERVICES[name].secrets.values(), "bearer-t0ken"])
 
 
+def test_a_kept_answer_does_not_hide_that_a_new_interval_has_begun(tmp_path: Path) -> None:
+    clock = SimulatedClock(NOW + 19 * MINUTE + MINUTE / 2)  # half a minute before the half hour
+    service = Counting("neso", clock)
+
+    async def latest() -> datetime:
+        async with GridClient(cache=tmp_path, transport=httpx.MockTransport(service)) as http:
+            return (await build("neso", http, clock).latest("GB")).start
+
+    before = asyncio.run(latest())
+    clock.advance(MINUTE / 2)
+    assert asyncio.run(latest()) == before + 30 * MINUTE
+    assert asyncio.run(latest()) == before + 30 * MINUTE
+    assert service.asked == 2
+
+
 def test_a_bad_answer_is_not_kept(tmp_path: Path) -> None:
     answers = [b'{"data":[]}', b"null", json.dumps({"data": [{"from": "x"}]}).encode()]
 

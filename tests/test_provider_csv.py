@@ -61,7 +61,11 @@ def test_a_shipped_trace_is_shown_whole(trace: str, zone: str, column: str, step
 
 def test_every_shipped_trace_is_in_the_table_and_in_the_folder() -> None:
     folder = files("carbon_nas") / "data"
-    there = {Path(item.name).name.removesuffix(".csv.gz") for item in folder.iterdir() if item.name.endswith(".csv.gz")}
+    there = {
+        Path(item.name).name.removesuffix(".csv.gz")
+        for item in folder.iterdir()
+        if item.name.endswith(".csv.gz")
+    }
     assert there == set(TRACES)
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from carbon_nas import secrets
 from carbon_nas.errors import ConfigurationError, NoData, RateLimited
-from carbon_nas.grid.answers import NO_VALUE, Points
+from carbon_nas.grid.answers import NO_VALUE, Points, floor_to
 from carbon_nas.grid.cache import cache_key
 from carbon_nas.grid.http import GridClient, Keys, Retry, TimeOuts, fetch
 from carbon_nas.grid.rate_limit import TokenBucket
@@ -23,6 +23,9 @@ from carbon_nas.interfaces import Clock
 from carbon_nas.model import Capabilities, Quality, Reading
 
 Content = TypeVar("Content")
+
+ANEW = timedelta.resolution
+"""An age that no kept answer is below, though the new one is kept; with 0 it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +183,12 @@ class HttpProvider:
             ProviderError: no usable answer.
         """
         now = self.clock.now()
-        begun = [point for point in await self.ask(zone, self.present(zone, now)) if point.start <= now]
+        points = await self.ask(zone, self.present(zone, now))
+        if points[0].fetched_at < floor_to(
+            now, self.capabilities.step
+        ):  # kept from before the present interval
+            points = await self.ask(zone, self.present(zone, now), max_age=ANEW)
+        begun = [point for point in points if point.start <= now]
         if not begun:
             raise NoData(f"{self.NAME}: no interval that has begun for {zone}")
         return begun[-1]
@@ -225,8 +233,10 @@ class HttpProvider:
             if point.quality is Quality.FORECAST and now < point.end and point.start < until
         ]
 
-    async def ask(self, zone: str, question: Question) -> list[Reading]:
+    async def ask(self, zone: str, question: Question, max_age: timedelta | None = None) -> list[Reading]:
         """Ask, and give the answer's credible intervals as readings of `zone`, in order.
+
+        `max_age` is how old a kept answer may be; None: as the options say.
 
         Raises:
             ProviderError: there is none.
@@ -240,7 +250,12 @@ class HttpProvider:
             return points.credible()
 
         points, fetched_at = await self.service.ask(
-            question.path, question.params, read, keys=await self.keys(), accept=question.accept
+            question.path,
+            question.params,
+            read,
+            keys=await self.keys(),
+            accept=question.accept,
+            max_age=max_age,
         )
         strange = {reason: count for reason, count in skipped.items() if reason != NO_VALUE}
         if strange:
