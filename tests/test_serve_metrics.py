@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+
 import pytest
 from metrics_snapshots import INTENSITY, NOW, beginning, snapshot
 from prometheus_client.exposition import generate_latest
