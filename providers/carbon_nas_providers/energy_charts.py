@@ -21,12 +21,13 @@ NAME = "energy-charts"
 HOUR = timedelta(hours=1)
 STEPS = (timedelta(minutes=15), timedelta(minutes=30), HOUR)
 LOOK_BACK = timedelta(hours=12)
-COUNTRIES = frozenset(
-    (
-        "AL AT BA BE BG CH CY CZ DE DK EE ES FI FR GE GR HR HU IE "
-        "IT LT LU LV MD ME MK NL NO PL PT RO RS SE SI SK UA XK"
-    ).split()
-)
+# fmt: off
+COUNTRIES = frozenset([
+    "AL", "AT", "BA", "BE", "BG", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI",
+    "FR", "GE", "GR", "HR", "HU", "IE", "IT", "LT", "LU", "LV", "MD", "ME", "MK",
+    "NL", "NO", "PL", "PT", "RO", "RS", "SE", "SI", "SK", "UA", "XK",
+])
+# fmt: on
 """Europe, as the service covers it; for some of these it may still answer that it has nothing."""
 
 
