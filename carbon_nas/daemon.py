@@ -44,8 +44,6 @@ from carbon_nas.store.sql import SqlStore
 RELOADABLE = frozenset({"policy", "search", "reward", "jobs"})
 """Sections that SIGHUP puts in force; the others need a restart, and the log says so."""
 
-HISTORY_KEPT = timedelta(days=9)
-
 
 class Daemon:
     """The service: `run` until it is told to stop.
@@ -174,14 +172,18 @@ class Daemon:
             stack.push_async_callback(service.stop)
 
     def _controller_cpu_seconds(self) -> float:
-        """Give what this process, the controller's and the reports' have used."""
-        return own_cpu_seconds() + self.searcher.cpu_seconds() + self._reports_cpu_seconds
+        """Give what this process, the controller's, the reports' and the forecasts' have used."""
+        children = (
+            self.searcher.cpu_seconds() + self._reports_cpu_seconds + self.feed.own_forecast.cpu_seconds
+        )
+        return own_cpu_seconds() + children
 
     async def _start_feed(self, http: httpx.AsyncClient) -> None:
         config = self.config
         providers = assembly.make_providers(config, self.clock, http)
         self.feed = Feed(self.clock, config.grid.zone, providers, config.grid.feed)
-        self.feed.preload(self.store.readings(config.grid.zone, self.clock.now() - HISTORY_KEPT))
+        since = self.clock.now() - timedelta(days=config.grid.feed.forecast_history_days)
+        self.feed.preload(self.store.readings(config.grid.zone, since))
         await self.feed.start()
         self.store.add_readings(self.feed.new_readings())
         best = ceiling(self.feed.view(self.clock.now()).history)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from carbon_nas.errors import BadData, NoData
+from carbon_nas.grid.own_forecast import OwnForecast
 from carbon_nas.grid.plausibility import implausible
 from carbon_nas.grid.sources import KNOWN_QUALITIES, Sources
 from carbon_nas.grid.timeline import Timeline, hours, mean_grams_per_kwh, quantile_grams_per_kwh
@@ -21,6 +22,7 @@ FALLBACK_SHARE = 0.95
 FALLBACK_NEEDS_HOURS = 24.0  # of history: a single clean reading must not stand for a gap
 
 FORECAST_EVERY = timedelta(minutes=30)
+OWN_FORECAST_EVERY = timedelta(hours=1)  # it knows whole hours
 REVISIONS_EVERY = timedelta(hours=6)
 REVISIONS_REACH = timedelta(hours=48)  # NESO restates its values for a day and more
 
@@ -30,7 +32,8 @@ class FeedSettings:
     """How often to ask, how long to believe, and what to do when nothing is known.
 
     `on_missing`: "treat_as_high" takes an unknown hour for a dirty one; "use_static" believes
-    `static_grams_per_kwh`; "run" lets the work go on. In the ledger an unknown hour counts
+    `static_grams_per_kwh`; "run" lets the work go on. Where no provider forecasts, readings of
+    `forecast_history_days` are kept and a forecast is made from them. In the ledger an unknown hour counts
     `static_grams_per_kwh` if that is used, else the 95th percentile of what is known of the zone, or with less
     than a day of it `fallback_grams_per_kwh` (by default coal's).
 
@@ -42,6 +45,7 @@ class FeedSettings:
     max_stale_seconds: float = 3 * 3600.0
     history_days: float = 7.0
     forecast_hours: float = 48.0
+    forecast_history_days: float = 365.0
     fallback_grams_per_kwh: float | None = None  # None: coal's, `COAL_GRAMS_PER_KWH`
     on_missing: Literal["treat_as_high", "use_static", "run"] = "treat_as_high"
     static_grams_per_kwh: float | None = None
@@ -84,12 +88,19 @@ class Feed:
         self._sources = Sources(clock, zone, providers, poll_seconds=settings.poll_seconds)
         self._known = Timeline()
         self._expected = Timeline()  # forecasts; past ones stay, to stand in for readings that never came
+        self.own_forecast = OwnForecast()
         self._news: list[Reading] = []
         self._lock = asyncio.Lock()
         self._poll_at: datetime | None = None
         self._forecast_at: datetime | None = None
         self._settled_until: datetime | None = None  # up to here, history needs no second look for now
         self._revise_at: datetime | None = None
+
+    @property
+    def memory(self) -> timedelta:
+        """How far back readings are of use: as far as policies look, or further if forecasts are made from them."""
+        own = timedelta(days=0 if self._sources.can_forecast else self.settings.forecast_history_days)
+        return max(self.settings.history, own)
 
     @property
     def last_success(self) -> datetime | None:
@@ -137,7 +148,7 @@ class Feed:
             await self._sources.ask(self._ask_latest)
             await self._ask_forecast(now)
             for timeline in (self._known, self._expected):
-                timeline.forget_before(now - self.settings.history - self.settings.max_stale)
+                timeline.forget_before(now - self.memory - self.settings.max_stale)
             self._poll_at = self._next_poll(now)
 
     def new_readings(self) -> Sequence[Reading]:
@@ -200,9 +211,9 @@ class Feed:
 
     async def _ask_past(self, now: datetime) -> None:
         revise = self._revise_at is None or now >= self._revise_at
-        since = max(self._settled_until or now - self.settings.history, now - self.settings.history)
+        since = max(self._settled_until or now - self.memory, now - self.memory)
         if revise:
-            since = min(since, now - min(REVISIONS_REACH, self.settings.history))
+            since = min(since, now - min(REVISIONS_REACH, self.memory))
         elif since + self._sources.step > now:  # no whole interval can be missing
             return
 
@@ -225,10 +236,15 @@ class Feed:
     async def _ask_forecast(self, now: datetime) -> None:
         if self._forecast_at is not None and now < self._forecast_at:
             return
+        until = now + self.settings.horizon
+        if not self._sources.can_forecast:
+            for point in await self.own_forecast.ask(tuple(self._known), now, until):
+                self._expected.put(point)
+            self._forecast_at = now + OWN_FORECAST_EVERY
+            return
 
         async def question(provider: Provider) -> bool:
-            points = await provider.forecast(self.zone, now + self.settings.horizon)
-            for point in self._sources.credible(points):
+            for point in self._sources.credible(await provider.forecast(self.zone, until)):
                 self._expected.put(replace(point, quality=Quality.FORECAST))
             return True
 
@@ -239,8 +255,9 @@ class Feed:
         for reading in self._sources.credible(readings):
             if reading.start > now:
                 raise BadData(f"{reading.provider} sent a reading of the future, {reading.start}")
+        history = self._history(now)
         for reading in readings:
-            if implausible(reading, self._history(self._clock.now())):
+            if implausible(reading, history):
                 self._sources.refuse(reading)
             else:
                 self._news += self._known.put(reading)

@@ -133,6 +133,11 @@ class Sources:
         return readings
 
     @property
+    def can_forecast(self) -> bool:
+        """Whether any provider gives forecasts."""
+        return any(provider.capabilities.forecast for provider in self._providers.values())
+
+    @property
     def patience(self) -> timedelta:
         """How long ago the newest reading may have ended before something is wrong: the slowest provider's lag."""
         return max(provider.capabilities.lag for provider in self._providers.values())
