@@ -255,6 +255,14 @@ class Daemon:
         if readings := self.feed.new_readings():
             self.store.add_readings(readings)
             self.engine.restate()
+        own = self.feed.own_forecast.choice
+        record.keep_grid(
+            self.store,
+            state=self.feed.view(self.clock.now()).state,
+            at=self.clock.now(),
+            forecaster=None if own is None else own.reason,
+            problem=self.feed.last_error,
+        )
 
     async def _tick(self) -> None:
         await self.engine.tick()

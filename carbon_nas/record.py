@@ -5,6 +5,7 @@ trace are gone.
 """
 
 import dataclasses
+import json
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 from carbon_nas.config import Config, digest
 from carbon_nas.errors import StoreError
 from carbon_nas.grid.timeline import mean_grams_per_kwh
-from carbon_nas.model import JOULES_PER_KWH, Capabilities, JobKind, Slot
+from carbon_nas.model import JOULES_PER_KWH, Capabilities, GridState, JobKind, Slot
 from carbon_nas.report.record import RunRecord
 from carbon_nas.store.sql import SqlStore
 
@@ -72,6 +73,17 @@ def keep(
     store.set_meta("run", _META.dump_json(meta).decode())
 
 
+def keep_grid(
+    store: SqlStore, *, state: GridState, at: datetime, forecaster: str | None, problem: str | None
+) -> None:
+    """Keep how well the grid is known, whenever that has changed, for `carbon-nas status`."""
+    before = json.loads(store.get_meta("grid") or "{}")
+    now = {"state": str(state), "forecaster": forecaster, "last_problem": problem}
+    if any(before.get(name) != value for name, value in now.items()):
+        since = before["since"] if before.get("state") == state else at.isoformat()
+        store.set_meta("grid", json.dumps({**now, "since": since}))
+
+
 def load(store: SqlStore) -> RunRecord:
     """Read a run back.
 
@@ -120,9 +132,14 @@ def standing(store: SqlStore) -> dict[str, object]:
     trained = store.evaluations(JobKind.TRAIN)
     best = max((found for _, found in trained), key=lambda found: found.values["accuracy"], default=None)
     totals = store.totals().values()
+    grid = json.loads(store.get_meta("grid") or "{}")
     return {
         "study": meta.study,
         "zone": meta.zone,
+        "grid_state": grid.get("state"),
+        "grid_state_since": grid.get("since"),
+        "grid_last_problem": grid.get("last_problem"),
+        "forecaster": grid.get("forecaster"),
         "policy": meta.policy,
         "intensity_grams_per_kwh": readings[0].grams_per_kwh if readings else None,
         "intensity_valid_from": readings[0].start if readings else None,
