@@ -32,14 +32,14 @@ _OUTWARD = np.array([-1.0, 1.0])[:, None, None]
 class Forecasts:
     """What one forecaster says at many issue times, g/kWh; `low` and `high` are NaN where no band is known.
 
-    `recent_mape` is its error in per cent over the first 24 h of the last 60 days, as known at the issue; NaN
-    where nothing is known.
+    `recent_errors` are its errors in the last 60 days as known at the issue, newest first: the MAPE of the first
+    24 h, per cent, NaN where unknown.
     """
 
     points: Floats  # [n, 96]
     low: Floats  # [n, 96]
     high: Floats  # [n, 96]
-    recent_mape: Floats  # [n]
+    recent_errors: Floats  # [n, 60]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,12 @@ class Conformal:
         Raises:
             NoData: it is too short.
         """
-        self._fitted, self._trained = series, {}
+        self._trained, self._fitted = {}, None
+        if len(series.values) < self._method.needs_hours:
+            raise NoData(
+                f"{self.name} needs {self._method.needs_hours} h of history, got {len(series.values)}"
+            )
+        self._fitted = series
         self._at(series.last % DAY)
 
     def can_predict(self, series: Series) -> bool:
@@ -115,7 +120,7 @@ class Conformal:
             points=points,
             low=points * np.exp(np.minimum(low, 0)),
             high=points * np.exp(np.maximum(high, 0)),
-            recent_mape=_recent_mape(past, errors, issues),
+            recent_errors=_recent_errors(past, errors, issues),
         )
 
     def _at(self, hour_of_day: int) -> _Trained:
@@ -201,12 +206,11 @@ def _surprise(beyond: Floats, edge: Floats) -> Floats:
     return surprise
 
 
-def _recent_mape(past: Hours, errors: Floats, issues: Hours) -> Floats:
-    """Give the mean absolute percentage error of the last 60 days' first 24 h, as known at each of `issues`."""
-    daily = np.abs(1 - np.exp(-errors[:, :DAY])) * 100  # |actual - point| / actual
-    recent = np.full(len(issues), np.nan)
-    for row, issue in enumerate(issues):
-        seen = daily[(past + DAY <= issue) & (past >= issue - RECENT_DAYS * DAY)]
-        if not np.isnan(seen).all():
-            recent[row] = np.nanmean(seen)
+def _recent_errors(past: Hours, errors: Floats, issues: Hours) -> Floats:
+    """Give the errors of the 60 days before each of `issues`, [n, 60], newest first."""
+    recent = np.full((len(issues), RECENT_DAYS), np.nan)
+    daily = np.mean(np.abs(1 - np.exp(-errors[:, :DAY])), axis=1) * 100  # |actual - point| / actual
+    days_ago = (issues[:, None] - past) // DAY
+    row, day = np.nonzero((days_ago >= 1) & (days_ago <= RECENT_DAYS))
+    recent[row, days_ago[row, day] - 1] = daily[day]
     return recent

@@ -31,7 +31,8 @@ class LogRidge:
 
     Inputs, each shrunk by its scale: the last 168 hours (scale: 1 / days past, so that the last hours may tell
     most), the day's mean shape over 28 days, two harmonics of the year, the day of the week. Windows of all issue
-    hours are used, those near `hour_of_day` most (a Gaussian of `width_hours`): sunrise has its own place in each.
+    hours are used, those near `hour_of_day` most: sunrise has its own place in each. The nearness is a Gaussian of
+    `width_hours`, wider in proportion where there is less than a year to learn from.
     On logarithms errors count in proportion, so the point is nearer the median than the mean: at or below it.
 
     All constants were chosen on the year before the last six months of each trace, see `bench/forecast`.
@@ -50,14 +51,15 @@ class LogRidge:
         filled = series.filled()[-MAX_TRAINING_HOURS:]
         rows = np.arange(self.needs_hours, len(recent) - HORIZON_HOURS + 1)
         away = np.abs((first + rows - hour_of_day + DAY // 2) % DAY - DAY // 2)
-        near = away <= 2.5 * self.width_hours
+        width = self.width_hours * max(1.0, YEAR_HOURS / len(recent))
+        near = away <= 2.5 * width
         rows, away = rows[near], away[near]
         require_rows(self.name, len(rows), self.least_rows)
         inputs, level = _inputs(filled, first, rows)
         outputs = np.log(ahead(recent, rows)) - level
         whole = ~(np.isnan(inputs).any(axis=1) | np.isnan(outputs).any(axis=1))
         require_rows(self.name, int(whole.sum()), self.least_rows)
-        closeness = np.exp(-0.5 * (away[whole] / self.width_hours) ** 2)
+        closeness = np.exp(-0.5 * (away[whole] / width) ** 2)
         return _LogRidgePoints(fit_ridge(inputs[whole], outputs[whole], self.penalty, closeness))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from carbon_nas.errors import NoData
-from carbon_nas.grid.forecast.base import HORIZON_HOURS, Prediction, Series
+from carbon_nas.grid.forecast.base import HORIZON_HOURS, Floats, Prediction, Series
 from carbon_nas.grid.forecast.conformal import RECENT_DAYS, Conformal, Forecasts
 from carbon_nas.grid.forecast.logridge import LogRidge
 from carbon_nas.grid.forecast.naive import MEAN7, PERSISTENCE, WEEKLY
@@ -18,9 +18,8 @@ def all_forecasters() -> list[Conformal]:
     return [Conformal(method) for method in (LogRidge(), Ridge(), MEAN7, WEEKLY, PERSISTENCE)]
 
 
-MARGIN = 0.95
-"""Another forecaster displaces the first when its recent error is below this share of the first's: two months of
-errors cannot tell closer ones apart."""
+SIGNIFICANT = 2.0
+"""Standard errors by which another must be better than the first to displace it."""
 
 
 @dataclass(frozen=True)
@@ -80,22 +79,39 @@ class Selector:
         if not made:
             raise NoData("no forecaster has the history it needs")
         name = names_chosen(made)[0]
-        known = {key: float(each.recent_mape[0]) for key, each in made.items()}
+        known = {key: float(_means(each.recent_errors)[0]) for key, each in made.items()}
         choice = Choice(name, {key: None if np.isnan(mape) else mape for key, mape in known.items()})
         chosen = next(forecaster for forecaster in self._able if forecaster.name == name)
         return choice, chosen.predict(series, hours)
 
 
 def names_chosen(made: dict[str, Forecasts]) -> list[str]:
-    """Name the forecaster to believe at each issue: the first, unless another erred less by the `MARGIN` of late.
+    """Name the forecaster to believe at each issue: the first, unless others were clearly better, then their best.
 
-    Those whose error is unknown come last, in order.
+    Clearly: on the days known of both, the mean difference of their daily errors exceeds two standard errors, the
+    test of Diebold and Mariano, "Comparing predictive accuracy" (1995). If nothing is known of the first, the
+    best of the others is believed, and the first if nothing is known of any.
     """
     names = list(made)
-    errors = np.array([forecasts.recent_mape for forecasts in made.values()])
-    errors = np.where(np.isnan(errors), np.inf, errors)
-    errors[0] *= MARGIN
-    return [names[index] for index in np.argmin(errors, axis=0)]
+    errors = np.array([forecasts.recent_errors for forecasts in made.values()])  # [forecasters, issues, 60]
+    rank = _means(errors)
+    gain = errors[0] - errors
+    known = (~np.isnan(gain)).sum(axis=2)
+    spread = np.sqrt(_means((gain - _means(gain)[..., None]) ** 2) / np.maximum(known - 1, 1))
+    clear = np.isnan(rank[0]) | (_means(gain) > SIGNIFICANT * spread)
+    rank = np.where(clear & ~np.isnan(rank), rank, np.inf)
+    rank[0] = np.where(np.isfinite(rank[1:]).any(axis=0), np.inf, 0)
+    return [names[index] for index in np.argmin(rank, axis=0)]
+
+
+def _means(values: Floats) -> Floats:
+    """Give the means over the last axis of what is known; NaN where nothing is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    means: Floats = np.where(
+        count > 0, np.where(known, values, 0).sum(axis=-1) / np.maximum(count, 1), np.nan
+    )
+    return means
 
 
 def _fits(forecaster: Conformal, series: Series) -> bool:
