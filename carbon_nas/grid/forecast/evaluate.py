@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from carbon_nas.errors import BadData, ConfigurationError, NoData
 from carbon_nas.grid.forecast.base import (
@@ -58,6 +57,8 @@ def read_trace(path: Path, column: str | None = None) -> Series:
         ConfigurationError: there is no such file or column.
         BadData: the times or values cannot be read.
     """
+    import pandas as pd  # noqa: PLC0415 -- who only forecasts need not load it
+
     try:
         table = pd.read_csv(path)
     except OSError as error:
