@@ -10,7 +10,8 @@ from daemon_process import DIRTY, daemons, kill_runners, runners, wait_until
 
 from carbon_nas.evaluate import protocol
 
-LONGER = {"train": {"epochs": 8}}
+SHORTER = {"train": {"epochs": 1}}
+LONGER = {"train": {"epochs": 6}}
 LAUNCH = "carbon_nas.execute.local:LocalExecutor.launch"
 POLL = "carbon_nas.execute.local:LocalExecutor.poll"
 SUSPEND = "carbon_nas.execute.local:LocalExecutor.request_suspend"
@@ -79,11 +80,11 @@ def test_a_training_whose_runner_died_too_goes_on_from_its_checkpoint(start):
 
 def test_a_runner_that_nobody_knows_of_yields_to_its_successor(start):
     """It is held still before it has read what it is to do, until its successor is at work."""
-    first = start(crash_at=f"after:1:{LAUNCH}")
+    first = start(crash_at=f"after:1:{LAUNCH}", **SHORTER)
     assert first.wait_for_end() == -signal.SIGKILL
     [orphan] = runners(first.state)
     os.kill(orphan, signal.SIGSTOP)
-    second = start()
+    second = start(**SHORTER)
     directory = second.state / "jobs/score-000001"
     second.wait_until(lambda: protocol.last_progress(directory, 2), "second attempt")
     os.kill(orphan, signal.SIGCONT)
@@ -109,16 +110,15 @@ def test_a_daemon_killed_while_a_training_suspends_finds_it_saved(start):
 MOMENTS = {
     "scoring": f"after:8:{POLL}",
     "a result is there and not yet kept": f"before:2:{STORE}.move",
-    "a training's runner is started and nobody knows": f"after:2:{LAUNCH}",
     "energy is kept": f"after:4:{STORE}.add_entries",
 }
 
 
 @pytest.mark.parametrize("crash_at", MOMENTS.values(), ids=MOMENTS.keys())
 def test_the_daemon_may_die_at_any_moment(start, crash_at):
-    first = start(crash_at=crash_at)
+    first = start(crash_at=crash_at, **SHORTER)
     assert first.wait_for_end() == -signal.SIGKILL
-    finish(start)
+    finish(start, **SHORTER)
 
 
 @pytest.mark.drill
@@ -145,8 +145,8 @@ def test_the_daemon_may_die_at_any_moment(start, crash_at):
     ],
 )
 def test_the_daemon_may_die_around_every_write(start, moment, nth, call):
-    first = start(crash_at=f"{moment}:{nth}:{call}")
+    first = start(crash_at=f"{moment}:{nth}:{call}", **SHORTER)
     wait_until(lambda: first.process.poll() is not None or first.trained() == 2, "crash or end")
     if first.process.poll() is None:  # it was not called that often
         first.terminate()
-    finish(start)
+    finish(start, **SHORTER)

@@ -11,7 +11,7 @@ from daemon_process import DIRTY, Daemon, cli, daemons, free_port, kill_runners,
 from carbon_nas.execute import processes
 
 EXAMPLE = Path(__file__).parents[1] / "systemd" / "carbon-nas.example.toml"
-MAX_RESIDENT_MIB = 150.0
+MAX_RESIDENT_MIB = 150.0  # as the kernel and every tool count a process
 MAX_IDLE_CORES = 0.01
 
 
@@ -142,7 +142,7 @@ def test_the_example_stays_small_and_quiet_in_a_dirty_window_with_a_full_queue(t
     daemon = Daemon(tmp_path / "nas.toml", tmp_path / "state")
     try:
         daemon.wait_until(
-            lambda: len(daemon.query("select id from evaluations")) == 300 and not runners(daemon.state),
+            lambda: len(daemon.query("select id from evaluations")) >= 300 and not runners(daemon.state),
             "full queue, and the runner gone",
             patience_seconds=900,
         )
