@@ -279,12 +279,12 @@ assert "torch" not in sys.modules
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("reinforc", {}, "nasbench201", {}), r"search\.controller: no controller named .* mean 'reinforce'"),
+        (("reinforc", {}, "nasbench201", {}), r"search\.controller: none of the controllers .* mean 'reinforce'"),
         (("reinforce", {"bach": 3}, "nasbench201", {}), r"controller\.reinforce\.bach: .* mean 'batch'"),
         (("reinforce", {"batch": 0}, "nasbench201", {}), r"controller\.reinforce: .*at least 1"),
         (("reinforce", {"batch": "x"}, "nasbench201", {}), r"controller\.reinforce\.batch: .*'x'"),
         (("random", {"x": 1}, "nasbench201", {}), r"controller\.random\.x: unknown key"),
-        (("random", {}, "nasbench", {}), r"search\.space: no space named .* mean 'nasbench201'"),
+        (("random", {}, "nasbench", {}), r"search\.space: none of the spaces .* mean 'nasbench201'"),
         (("random", {}, "nasbench201", {"cells": "many"}), r"space\.nasbench201\.cells"),
     ],
 )
