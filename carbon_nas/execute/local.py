@@ -75,6 +75,7 @@ class LocalExecutor:
         self._runners: dict[str, _Runner] = {}
         self._leaving: list[subprocess.Popen[str]] = []
         self._slots: tuple[Slot, ...] | None = None
+        self._used: dict[str, tuple[Handle, float]] = {}  # by slot: the attempt last polled there
 
     def capacity(self) -> Sequence[Slot]:
         """Give this machine's slots; looked up once.
@@ -151,7 +152,9 @@ class LocalExecutor:
             status = replace(status, state=RunState.LOST, reason="the runner is gone without a word")
         if status.state is not RunState.RUNNING:
             self._free(handle, status.state)
-        return replace(status, cpu_seconds=max((cpu_now or 0.0) - base, status.cpu_seconds))
+        return replace(
+            status, cpu_seconds=self._most(handle, max((cpu_now or 0.0) - base, status.cpu_seconds))
+        )
 
     async def release(self, slot: Slot) -> None:
         """Let a runner go that has had no job for `linger_seconds`."""
@@ -176,6 +179,13 @@ class LocalExecutor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(process.wait, timeout=CLOSE_SECONDS)
 
+    def _most(self, handle: Handle, cpu_seconds: float) -> float:
+        """Give the most an attempt was seen to have used: a runner that was killed had not told the last of it."""
+        seen, before = self._used.get(handle.slot_id, (handle, 0.0))
+        most = max(cpu_seconds, before) if seen == handle else cpu_seconds
+        self._used[handle.slot_id] = handle, most
+        return most
+
     def _count_cpu_slots(self, gpu_count: int) -> int:
         if self._options.cpu_slots is not None:
             return self._options.cpu_slots
@@ -198,6 +208,7 @@ class LocalExecutor:
             )
         started = processes.start_ticks(process.pid)
         if started is None:
+            self._let_go(process)
             raise ExecutorError(f"the runner of slot {slot.id} left at once; see {self._log(slot)}")
         self._runners[slot.id] = runner = _Runner(process, started)
         return runner
@@ -247,7 +258,9 @@ class LocalExecutor:
 
     def _dismiss(self, slot_id: str) -> None:
         """Close the runner's input: it leaves when it has nothing left to do."""
-        process = self._runners.pop(slot_id).process
+        self._let_go(self._runners.pop(slot_id).process)
+
+    def _let_go(self, process: "subprocess.Popen[str]") -> None:
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
