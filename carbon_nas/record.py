@@ -6,6 +6,7 @@ trace are gone.
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,8 +15,8 @@ from pydantic import TypeAdapter
 
 from carbon_nas.config import Config, digest
 from carbon_nas.errors import StoreError
-from carbon_nas.grid.timeline import mean_grams_per_kwh
-from carbon_nas.model import JOULES_PER_KWH, Capabilities, GridState, JobKind, Slot
+from carbon_nas.grid.timeline import Timeline, mean_grams_per_kwh
+from carbon_nas.model import JOULES_PER_KWH, Capabilities, GridState, JobKind, Reading, Slot
 from carbon_nas.report.record import RunRecord
 from carbon_nas.store.sql import SqlStore
 
@@ -112,7 +113,7 @@ def load(store: SqlStore) -> RunRecord:
         decisions=decisions,
         evaluations=store.evaluations(),
         candidates=len(store.candidates()),
-        reference_grams_per_kwh=mean_grams_per_kwh(readings),
+        reference_grams_per_kwh=mean_grams_per_kwh(_settled(readings)),
         **values,
     )
 
@@ -128,7 +129,7 @@ def standing(store: SqlStore) -> dict[str, object]:
         raise StoreError("nothing has run here yet")
     meta = _META.validate_json(kept)
     decided = store.decisions()[-1:]
-    readings = store.readings(meta.zone)[-1:]
+    readings = _settled(store.readings(meta.zone))[-1:]
     trained = store.evaluations(JobKind.TRAIN)
     best = max((found for _, found in trained), key=lambda found: found.values["accuracy"], default=None)
     totals = store.totals().values()
@@ -154,3 +155,11 @@ def standing(store: SqlStore) -> dict[str, object]:
         "energy_kwh": sum(joules for joules, _ in totals) / JOULES_PER_KWH,
         "emissions_grams": sum(grams for _, grams in totals),
     }
+
+
+def _settled(readings: Iterable[Reading]) -> list[Reading]:
+    """Give what is known by now, oldest first: of revised readings the last, whenever it came."""
+    timeline = Timeline()
+    for reading in readings:
+        timeline.put(reading)
+    return list(timeline)
