@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from carbon_nas import assembly, logs, plugins, record, state_directory
 from carbon_nas import config as configuration
 from carbon_nas.cli_grid import add_grid_commands
 from carbon_nas.daemon import Daemon
+from carbon_nas.energy.quantities import significant
 from carbon_nas.errors import EX_CONFIG, CarbonNasError, ConfigurationError
 from carbon_nas.report import build_report, write_report
 from carbon_nas.report.text import render_text
@@ -102,10 +103,10 @@ def status(state_dir: StateDirectory, *, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(now, default=str))
         return
-    table = Table(show_header=False, box=None)
+    table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for name, value in now.items():
-        table.add_row(name.replace("_", " "), "not known" if value is None else str(value))
-    Console().print(table)
+        table.add_row(name.replace("_", " "), _in_words(value))
+    Console().print(table, highlight=False)
 
 
 @app.command()
@@ -146,6 +147,18 @@ def _in_file(path: Path) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise ConfigurationError(error.problem, file=error.file or path, key=error.key) from error
+
+
+def _in_words(value: object) -> str:
+    """Write a value of `status` for a person."""
+    match value:
+        case None:
+            return "-"
+        case float():
+            return significant(value)
+        case dict():
+            return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
+    return str(value)
 
 
 def _complain(error: CarbonNasError) -> None:
