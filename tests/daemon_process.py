@@ -5,6 +5,7 @@ passed.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -259,6 +260,16 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def everything(folder: Path) -> dict[Path, str]:
+    """Give every path below `folder`, with the digest of its content."""
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def query(state: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:

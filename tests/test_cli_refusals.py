@@ -1,11 +1,10 @@
 """Bad input, through the real command line: one line that says what and where, exit status 78, nothing written."""
 
-import hashlib
 import socket
 import sys
 
 import pytest
-from daemon_process import DIRTY, cli, daemons, query, write_config
+from daemon_process import DIRTY, cli, daemons, everything, query, write_config
 
 from carbon_nas.cli import main
 from carbon_nas.errors import EX_CONFIG
@@ -38,16 +37,6 @@ TRACES = {
     "empty": ("", ["empty"]),
     "missing": (None, ["no such file"]),
 }
-
-
-def everything(tmp_path):
-    """Everything below `tmp_path`, with its content."""
-    return {
-        path.relative_to(tmp_path): hashlib.sha256(path.read_bytes()).hexdigest()
-        if path.is_file()
-        else "folder"
-        for path in sorted(tmp_path.rglob("*"))
-    }
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def require_self_contained(page):
 
 
 def test_a_short_demo_scores_trains_and_leaves_a_report_that_says_the_same(tmp_path):
-    summary, report = demo(tmp_path / "out", "--seconds", "40")
+    summary, report = demo(tmp_path / "out", "--seconds", "60")
     require_consistent(summary, report)
     require_self_contained((tmp_path / "out/report.html").read_text())
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "report.html", "report.json"]
