@@ -36,7 +36,7 @@ DefaultDependencies=no
 # The tests start it more often than an operator would.
 StartLimitBurst=100
 [Service]
-WatchdogSec=6
+WatchdogSec=12
 RestartSec=200ms
 """
 
