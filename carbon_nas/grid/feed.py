@@ -13,7 +13,7 @@ from carbon_nas.grid.plausibility import implausible
 from carbon_nas.grid.sources import KNOWN_QUALITIES, Sources
 from carbon_nas.grid.timeline import Timeline, hours, mean_grams_per_kwh, quantile_grams_per_kwh
 from carbon_nas.interfaces import Clock, Provider
-from carbon_nas.model import GridState, GridView, Quality, Reading
+from carbon_nas.model import MAX_PLAUSIBLE_GRAMS_PER_KWH, GridState, GridView, Quality, Reading
 
 COAL_GRAMS_PER_KWH = 820.0
 """Median life-cycle emissions of pulverised coal: IPCC AR5 WG III (2014), Annex III, table A.III.2."""
@@ -25,6 +25,9 @@ FORECAST_EVERY = timedelta(minutes=30)
 OWN_FORECAST_EVERY = timedelta(hours=1)  # it knows whole hours
 REVISIONS_EVERY = timedelta(hours=6)
 REVISIONS_REACH = timedelta(hours=48)  # NESO restates its values for a day and more
+
+LARGEST = {"seconds": 1e8, "hours": 1e5, "days": 4e3, "kwh": MAX_PLAUSIBLE_GRAMS_PER_KWH}
+"""By the unit in a setting's name: some years, so that times stay within the calendar; and what no grid exceeds."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class FeedSettings:
     than a day of it `fallback_grams_per_kwh` (by default coal's).
 
     Raises:
-        ValueError: a number is not above zero, or "use_static" lacks its value.
+        ValueError: a number is not above zero, or too large for any use, or "use_static" lacks its value.
     """
 
     poll_seconds: float = 300.0
@@ -52,8 +55,9 @@ class FeedSettings:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, float | int) and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be above zero, got {value}")
+            most = LARGEST.get(name.rpartition("_")[2])
+            if most is not None and value is not None and not 0 < value <= most:
+                raise ValueError(f"{name} must be above zero and at most {most:g}, got {value}")
         if self.on_missing == "use_static" and self.static_grams_per_kwh is None:
             raise ValueError('on_missing = "use_static" needs static_grams_per_kwh')
 
