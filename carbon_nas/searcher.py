@@ -24,6 +24,7 @@ from carbon_nas.model import (
 from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.reward import RewardSettings, observation
 from carbon_nas.search.study import Study, StudySettings
+from carbon_nas.states import transition
 from carbon_nas.store.sql import OPEN_STATES, SqlStore
 
 
@@ -114,6 +115,8 @@ class Searcher:
         for arch in self.study.promotions(slots):
             self._add(JobKind.TRAIN, (arch,))
         self._refresh()
+        if self.study.is_finished:
+            self._cancel_waiting()
 
     def progress(self) -> SearchProgress:
         """Say how far the search has come."""
@@ -173,6 +176,13 @@ class Searcher:
             epochs=self.settings.epochs if training else None,
         )
         self._store.add_job(job)
+
+    def _cancel_waiting(self) -> None:
+        """Drop what nobody needs any more: the search is over, and scoring on would be energy for nothing."""
+        for job, _ in self._store.open_jobs():
+            if job.state is not JobState.RUNNING:
+                cancelled = transition(job, JobState.CANCELLED, self._clock.now(), "the search is over")
+                self._store.move(*cancelled)
 
     def _refresh(self) -> None:
         """Read the study from the store, if anything in it or its limits have changed."""

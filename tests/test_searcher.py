@@ -211,6 +211,21 @@ def test_what_cannot_be_scored_is_given_up_and_what_cannot_be_trained_is_replace
     assert not set(trained) & set(names(8)), "the first eight could not be scored"
 
 
+def test_scorings_that_nobody_needs_any_more_are_cancelled(bench):
+    made = bench(Teacher(names(24)), make_settings({"max_trained": 1}))
+    made.step()
+    made.do()
+    made.step()
+    made.do(JobKind.TRAIN)
+    waiting = made.open(JobKind.SCORE)
+    assert waiting, "scoring goes on while the last training runs"
+    made.step()
+    assert made.searcher.study.is_finished
+    assert made.store.open_jobs() == []
+    ended = {job.id: job.state for job in made.store.jobs()}
+    assert {ended[job.id] for job in waiting} == {JobState.CANCELLED}
+
+
 def test_a_controller_with_nothing_new_ends_the_search_of_new_ones(bench):
     made = bench(Teacher(names(3)), make_settings({"patience": 4, "max_trained": 9}))
     for _ in range(12):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+import structlog
+
 from carbon_nas.energy.meters import CpuModel
 from carbon_nas.errors import ExecutorError
 from carbon_nas.interfaces import Meter
@@ -61,6 +63,7 @@ class Bookkeeper:
         self._pue = pue
         self._controller_key = f"controller/{run_id}"
         self._marks: dict[str, Mark] = {}
+        self._log = structlog.get_logger(__name__)
 
     def start(self, now: datetime) -> None:
         """Take up the marks of an earlier daemon."""
@@ -105,7 +108,8 @@ class Bookkeeper:
                 meter = self._gpus[place.slot.gpu_uuid]
                 try:
                     reading = meter.read()
-                except ExecutorError:
+                except ExecutorError as error:
+                    self._log.warning("energy not booked", device=meter.device, problem=str(error))
                     continue  # the counter goes on; the next reading covers this gap
                 origin = (reading.joules, now)
                 if reading.joules < self._marks.get(meter.device, origin)[0]:
