@@ -80,7 +80,11 @@ BAD = [
     # values that cannot be
     ("[grid]\nproviders = []", "grid.providers", "at least one provider"),
     ("[grid]\nproviders = ['csv', 'csv']", "grid.providers", "each once"),
-    ("[grid.feed]\npoll_seconds = -1", "grid.feed", "poll_seconds must be above zero and at most 1e+08, got -1"),
+    (
+        "[grid.feed]\npoll_seconds = -1",
+        "grid.feed",
+        "poll_seconds must be above zero and at most 1e+08, got -1",
+    ),
     ("[grid.feed]\nhistory_days = 1e9", "grid.feed", "history_days must be above zero and at most 4000"),
     ("[grid.feed]\nfallback_grams_per_kwh = 5000", "grid.feed", "at most 2000, got 5000"),
     ("[clock]\nspeed = 2.0", "clock", "speed needs replay_from"),

@@ -11,7 +11,7 @@ from daemon_process import DIRTY, daemons, kill_runners, runners, wait_until
 from carbon_nas.evaluate import protocol
 
 SHORTER = {"train": {"epochs": 1}}
-LONGER = {"train": {"epochs": 6}}
+LONGER = {"train": {"epochs": 4}}
 LAUNCH = "carbon_nas.execute.local:LocalExecutor.launch"
 POLL = "carbon_nas.execute.local:LocalExecutor.poll"
 SUSPEND = "carbon_nas.execute.local:LocalExecutor.request_suspend"
@@ -27,6 +27,7 @@ def start(tmp_path):
 def finish(start, **changes):
     """Run to the end, and require that everything is as if nothing had happened."""
     daemon = start(**changes)
+    daemon.wait_until_ready()
     daemon.wait_until_finished()
     daemon.terminate()
     require_whole(daemon.state)
