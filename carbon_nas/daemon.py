@@ -227,8 +227,6 @@ class Daemon:
             "search": (self._search, daemon.tick_seconds),
             "sample": (self.engine.sample, sample),
         }
-        if daemon.report_seconds:
-            jobs["report"] = (self._report, daemon.report_seconds)
         if (limit := watchdog_seconds()) is not None:
             jobs["watchdog"] = (partial(self._feed_watchdog, limit), limit / 3)
         now = SystemClock().now()  # at once, and then at their intervals: a short run must not wait to begin
@@ -236,6 +234,9 @@ class Daemon:
             scheduler.add_job(
                 self._unless_stopped(job), "interval", id=name, seconds=seconds, next_run_time=now
             )
+        if daemon.report_seconds:  # not at once: there is nothing to report yet
+            report = self._unless_stopped(self._report)
+            scheduler.add_job(report, "interval", id="report", seconds=daemon.report_seconds)
         return scheduler
 
     def _unless_stopped(self, job: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
