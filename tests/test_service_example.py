@@ -13,13 +13,14 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from carbon_nas import config as configuration
-from carbon_nas import plugins
+from carbon_nas import plugins, secrets
 from carbon_nas.config import PLUGIN_SECTIONS, Config
+from carbon_nas.grid.service import ServiceOptions
 
 EXAMPLE = Path(__file__).parents[1] / "systemd" / "carbon-nas.example.toml"
 TEXT = EXAMPLE.read_text(encoding="utf-8")
-COMMENTED_OUT = re.compile(r"^#(?=\w+ = )", re.MULTILINE)
-"""A key that shows its default; prose begins with `# `."""
+COMMENTED_OUT = re.compile(r"^#(?=\w+ = |\[)", re.MULTILINE)
+"""A key that shows its default, or a section with keys that must be given; prose begins with `# `."""
 
 PARTS = [(section, group) for section, group in PLUGIN_SECTIONS.items()] + [("grid", "providers")]
 
@@ -53,17 +54,32 @@ def builtin(group: str) -> Iterator[tuple[str, Any]]:
 
 
 def every_key() -> dict[str, Any]:
+    """Give every key but secrets, which stand in no file; those that must be given have the default MISSING."""
     found = dict(keys(Config, ""))
     for section, group in PARTS:
         for name, options in builtin(group):
-            found |= dict(keys(options, f"{section}.{name}"))
+            found |= {
+                f"{section}.{name}.{key}": default
+                for key, default in keys(options, "")
+                if key not in secrets.secret_fields(options)
+            }
     return found
+
+
+def repeated() -> set[str]:
+    """Name the keys that every service has: explained once, under [grid.neso]."""
+    return {
+        f"grid.{name}.{key}"
+        for name, options in PROVIDERS.items()
+        if name != "neso" and issubclass(options, ServiceOptions)
+        for key in COMMON
+    }
 
 
 def flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
         key = f"{path}.{name}".removeprefix(".")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key not in DEFAULTS:
             yield from flat(value, key)
         else:
             yield key, value
@@ -73,8 +89,8 @@ def comments() -> dict[str, str]:
     """Give what is said of each key: the prose lines right above it."""
     found, section, prose = {}, "", ""
     for line in TEXT.splitlines():
-        if line.startswith("["):
-            section, prose = line.strip("[]"), ""
+        if line.startswith(("[", "#[")):
+            section, prose = line.strip("#[]"), ""
         elif line.startswith("# "):
             prose = f"{prose} {line[2:]}".strip()
         elif " = " in line:
@@ -86,7 +102,10 @@ def comments() -> dict[str, str]:
     return found
 
 
+PROVIDERS = dict(builtin("providers"))
+COMMON = dict(keys(ServiceOptions, ""))
 DEFAULTS = every_key()
+REQUIRED = {key for key, default in DEFAULTS.items() if default is dataclasses.MISSING}
 SAID = comments()
 ACTIVE = dict(flat(tomllib.loads(TEXT)))
 SHOWN = dict(flat(tomllib.loads(COMMENTED_OUT.sub("", TEXT))))
@@ -98,20 +117,38 @@ def as_toml(value: object) -> object:
 
 
 def test_the_example_shows_every_key_and_no_other() -> None:
-    assert set(SHOWN) == set(DEFAULTS)
+    assert set(SHOWN) <= set(DEFAULTS)
+    assert set(DEFAULTS) - set(SHOWN) == repeated() - REQUIRED
 
 
-@pytest.mark.parametrize("key", sorted(DEFAULTS))
+def test_what_every_service_has_is_explained_with_the_defaults_that_most_have() -> None:
+    explained = {key: SHOWN[f"grid.neso.{key}"] for key in COMMON if key != "base_url"}
+    assert explained == {key: default for key, default in COMMON.items() if key != "base_url"}
+
+
+@pytest.mark.parametrize("key", sorted(SHOWN))
 def test_a_key_is_explained_and_its_default_is_true(key: str) -> None:
-    said, default = SAID[key], as_toml(DEFAULTS[key])
+    said, default = SAID[key], DEFAULTS[key]
     assert len(said.split()) >= 4, f"{key} deserves a sentence"
+    assert ("Must be given" in said) == (key in REQUIRED)
     stated = re.search(r"Default: (.+?)[.,;]( |$)", said)
-    if stated is not None and stated[1] == "none":
+    if key in REQUIRED:
+        assert stated is None
+    elif stated is not None and stated[1] == "none":
         assert default is None
     elif stated is not None:
-        assert tomllib.loads(f"value = {stated[1]}")["value"] == default
+        assert tomllib.loads(f"value = {stated[1]}")["value"] == as_toml(default)
     else:
-        assert SHOWN[key] == default, f"{key} is not shown with its default, and none is stated"
+        assert SHOWN[key] == as_toml(default), f"{key} is not shown with its default, and none is stated"
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_is_named_and_so_is_where_its_secrets_come_from(name: str) -> None:
+    assert re.search(rf"\[grid\.{name}\]|`{name}`", TEXT)
+    for field in secrets.secret_fields(PROVIDERS[name]):
+        assert f"grid.{name}.{field}" not in SHOWN
+        assert re.search(rf"\b{secrets.variable(name, field)}\b", TEXT)
+        assert re.search(rf"\b{name}-{field}\b", TEXT), "the credential"
 
 
 def test_the_example_runs_as_it_stands() -> None:
