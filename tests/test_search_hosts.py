@@ -279,7 +279,10 @@ assert "torch" not in sys.modules
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("reinforc", {}, "nasbench201", {}), r"search\.controller: none of the controllers .* mean 'reinforce'"),
+        (
+            ("reinforc", {}, "nasbench201", {}),
+            r"search\.controller: none of the controllers .* mean 'reinforce'",
+        ),
         (("reinforce", {"bach": 3}, "nasbench201", {}), r"controller\.reinforce\.bach: .* mean 'batch'"),
         (("reinforce", {"batch": 0}, "nasbench201", {}), r"controller\.reinforce: .*at least 1"),
         (("reinforce", {"batch": "x"}, "nasbench201", {}), r"controller\.reinforce\.batch: .*'x'"),
