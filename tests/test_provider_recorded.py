@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from provider_services import QUICK
+from provider_services import NOW, QUICK, SERVICES
 
 from carbon_nas import plugins, secrets
 from carbon_nas.clock import SimulatedClock
@@ -517,6 +517,26 @@ def test_rte_rows_come_in_any_order_and_in_local_time() -> None:
     assert [point.grams_per_kwh for point in points] == [13, 21, 21, 21, 21, 20, 21, 21]
     newer = {"results": [record["fields"] for record in json.loads(content)["records"]]}
     assert rte_eco2mix.parse(body(newer)).credible() == points
+
+
+def test_rte_is_not_asked_for_days_that_it_no_longer_holds() -> None:
+    known, asked = SERVICES["rte-eco2mix"], []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return known.respond(request, NOW)
+
+    async def past() -> list[Any]:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            provider = plugins.build(
+                "providers", known.name, QUICK, key="grid", clock=SimulatedClock(NOW), http=http
+            )
+            return list(await provider.history("FR", NOW - timedelta(days=365), NOW))
+
+    found = asyncio.run(past())
+    assert len(asked) == 31
+    assert found[-1].end > NOW - HOUR
+    assert NOW - timedelta(days=31) <= found[0].start < NOW - timedelta(days=30)
 
 
 # --- the mix ---

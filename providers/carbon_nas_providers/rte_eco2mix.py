@@ -5,7 +5,7 @@ direct emissions of the plants, imports left out. The figures come from telemetr
 as estimated. Rows reach to the end of the day, with null for what is to come. Both forms of the portal's API are read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 from carbon_nas.errors import BadData, ConfigurationError
 from carbon_nas.grid.answers import Points, ceil_to, decode_object, floor_to, require_echo, rows_of
 from carbon_nas.grid.service import HttpProvider, Question, ServiceOptions
-from carbon_nas.model import Accounting, Basis, Capabilities, Quality, Signal, utc
+from carbon_nas.model import Accounting, Basis, Capabilities, Quality, Reading, Signal, utc
 
 NAME = "rte-eco2mix"
 STEP = timedelta(minutes=15)
 LOOK_BACK = timedelta(hours=6)
+HELD = timedelta(days=31)  # of data; to ask for a year, a page a day, would take longer than the feed waits
 ROWS = 100  # the portal's limit of a page
 PATH = "/api/explore/v2.1/catalog/datasets/eco2mix-national-tr/records"
 
@@ -72,6 +73,10 @@ class RteEco2mixProvider(HttpProvider):
             "timezone": "UTC",
         }
         return Question(PATH, params, parse=parse)
+
+    async def history(self, zone: str, start: datetime, end: datetime) -> Sequence[Reading]:
+        """As every provider, but for days that the data set no longer holds."""
+        return await super().history(zone, max(start, self.clock.now() - HELD), end)
 
 
 def parse(body: bytes) -> Points:
