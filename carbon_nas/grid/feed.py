@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from carbon_nas.errors import BadData, NoData
+from carbon_nas.grid.backfill import Backfill
 from carbon_nas.grid.own_forecast import OwnForecast
 from carbon_nas.grid.plausibility import implausible
 from carbon_nas.grid.sources import KNOWN_QUALITIES, Sources
@@ -93,6 +94,7 @@ class Feed:
         self._known = Timeline()
         self._expected = Timeline()  # forecasts; past ones stay, to stand in for readings that never came
         self.own_forecast = OwnForecast()
+        self._backfill = Backfill(self._ask_history)
         self._news: list[Reading] = []
         self._lock = asyncio.Lock()
         self._poll_at: datetime | None = None
@@ -150,6 +152,7 @@ class Feed:
                 return
             await self._ask_past(now)
             await self._sources.ask(self._ask_latest)
+            await self._fill_past(now)
             await self._ask_forecast(now)
             for timeline in (self._known, self._expected):
                 timeline.forget_before(now - self.memory - self.settings.max_stale)
@@ -215,20 +218,30 @@ class Feed:
 
     async def _ask_past(self, now: datetime) -> None:
         revise = self._revise_at is None or now >= self._revise_at
-        since = max(self._settled_until or now - self.memory, now - self.memory)
+        oldest = now - self.settings.history
+        since = max(self._settled_until or oldest, oldest)
         if revise:
-            since = min(since, now - min(REVISIONS_REACH, self.memory))
+            since = min(since, now - min(REVISIONS_REACH, self.settings.history))
         elif since + self._sources.step > now:  # no whole interval can be missing
             return
-
-        async def question(provider: Provider) -> bool:
-            self._learn(await provider.history(self.zone, since, now), now)
-            return True
-
-        if await self._sources.ask(question, can=lambda capabilities: capabilities.history):
+        if await self._ask_history(since, now):
             settled = [reading.end for reading in self._known if reading.quality is not Quality.FORECAST]
             self._settled_until = settled[-1] if settled else None
             self._revise_at = now + REVISIONS_EVERY if revise else self._revise_at
+
+    async def _ask_history(self, start: datetime, end: datetime) -> bool:
+        async def question(provider: Provider) -> bool:
+            self._learn(await provider.history(self.zone, start, end), self._clock.now())
+            return True
+
+        return bool(await self._sources.ask(question, can=lambda capabilities: capabilities.history))
+
+    async def _fill_past(self, now: datetime) -> None:
+        """Fetch what only forecasts of our own need, from where the known past begins."""
+        first = next(iter(self._known), None)
+        if first is not None:
+            known_from = min(first.start, now - self.settings.history)
+            await self._backfill.go_on(now, known_from, now - self.memory)
 
     async def _ask_latest(self, provider: Provider) -> None:
         latest = await provider.latest(self.zone)
