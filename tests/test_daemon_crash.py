@@ -109,7 +109,6 @@ def test_a_daemon_killed_while_a_training_suspends_finds_it_saved(start):
 
 
 MOMENTS = {
-    "scoring": f"after:8:{POLL}",
     "a result is there and not yet kept": f"before:2:{STORE}.move",
     "energy is kept": f"after:4:{STORE}.add_entries",
 }
@@ -128,7 +127,7 @@ def test_the_daemon_may_die_at_any_moment(start, crash_at):
 @pytest.mark.parametrize(
     "call",
     [
-        *(LAUNCH, "carbon_nas.searcher:Searcher.step", "carbon_nas.engine:Engine.tick"),
+        *(LAUNCH, POLL, "carbon_nas.searcher:Searcher.step", "carbon_nas.engine:Engine.tick"),
         *(
             f"{STORE}.{name}"
             for name in (
