@@ -41,10 +41,22 @@ async def validate(config: Config) -> None:
             except ConfigurationError as error:
                 key = f"grid.{error.key}" if error.key == "zone" else error.key
                 raise ConfigurationError(error.problem, file=error.file, key=key) from error
+            _require_recorded(provider, clock.now())
     try:
         make_executor(config, Path()).capacity()
     except ExecutorError as error:
         raise ConfigurationError(str(error), key=f"executor.{config.executor.name}") from error
+
+
+def _require_recorded(provider: Provider, now: datetime) -> None:
+    """See that a provider of recorded data, which tells its `period`, has any for the clock's beginning."""
+    period = getattr(provider, "period", None)
+    if period is not None and not period[0] <= now < period[1]:
+        raise ConfigurationError(
+            f"the clock begins at {now:%Y-%m-%dT%H:%MZ}, but the trace lasts from {period[0]:%Y-%m-%dT%H:%MZ} to "
+            f"{period[1]:%Y-%m-%dT%H:%MZ}; choose a time within it",
+            key="clock.replay_from",
+        )
 
 
 def make_clock(config: Config, anchor: datetime) -> Clock:

@@ -74,6 +74,11 @@ def test_a_trace_that_is_not_credible_is_refused_by_file_and_line(require_refuse
     require_refused(config, path, *said)
 
 
+def test_a_clock_that_begins_outside_the_trace_is_refused(require_refused, tmp_path):
+    config = write_config(tmp_path / "nas.toml", clock={"replay_from": "2025-01-10T00:00:00Z"})
+    require_refused(config, "clock.replay_from", "2025-01-10T00:00Z", "2024-01-01T00:00Z")
+
+
 def test_the_trace_that_the_others_spoil_is_good(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_text(trace())
