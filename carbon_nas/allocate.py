@@ -57,7 +57,9 @@ def allocate(
     running = {kind: [j for j in jobs if j.id in held and j.kind is kind] for kind in JobKind}
     waiting = {kind: [j for j in jobs if j.id not in held and j.kind is kind] for kind in JobKind}
     free = [slot for slot in slots if slot.id not in set(held.values())]
-    suspended = _to_suspend(decision, running, now)
+    # The overdue that start now take their share of what the policy allows before those that run do.
+    starting = min(len(free), sum(job.overdue(now) for job in waiting[JobKind.TRAIN]))
+    suspended = _to_suspend(decision, running, starting, now)
     actions: list[Action] = [Suspend(job, decision.reason) for job in suspended]
 
     training = len(running[JobKind.TRAIN]) - sum(job.kind is JobKind.TRAIN for job in suspended)
@@ -92,10 +94,13 @@ def by_urgency(trainings: Sequence[Job], now: datetime) -> list[Job]:
     )
 
 
-def _to_suspend(decision: Decision, running: Mapping[JobKind, list[Job]], now: datetime) -> list[Job]:
+def _to_suspend(
+    decision: Decision, running: Mapping[JobKind, list[Job]], starting: int, now: datetime
+) -> list[Job]:
     """Choose whom to stop: those the policy names, then the trainings furthest from their end, then scorings."""
     trainings = by_urgency(running[JobKind.TRAIN], now)
     named = [job for job in trainings if job.id in decision.suspend and not job.overdue(now)]
     kept = [job for job in trainings if job not in named]
-    surplus = [job for job in kept[decision.train_slots :] if not job.overdue(now)]
+    allowed = max(0, decision.train_slots - starting)
+    surplus = [job for job in kept[allowed:] if not job.overdue(now)]
     return named + surplus + running[JobKind.SCORE][decision.score_slots :]

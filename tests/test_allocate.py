@@ -223,6 +223,12 @@ def test_what_holds_in_every_case(situation):
             assert training >= decision.train_slots, "no slot is left idle that might train"
 
 
+def test_an_overdue_training_that_starts_takes_the_place_of_one_that_can_wait():
+    eager = train("eager", state=JobState.RUNNING)
+    actions = allocate(decide(1, 0), [eager, train("late", due=0)], SLOTS[:2], {"eager": "s0"}, NOW)
+    assert said(actions) == "-eager +late@s1"
+
+
 @given(situations(), st.randoms(use_true_random=False))
 def test_the_order_in_which_trainings_come_changes_nothing(situation, rng):
     decision, jobs, slots, held = situation
