@@ -64,14 +64,16 @@ def check_provider(
     zone: Annotated[str, typer.Option(help="The zone it should serve.")],
     config: ConfigFile = None,
 ) -> None:
-    """Check options, keys and zone of a provider, without asking anybody."""
+    """Check options, keys and zone of a provider, and show what it counts, without asking anybody. Exit 78 if not."""
 
-    async def check() -> None:
+    async def check() -> dict[str, object]:
         async with GridClient() as http:
-            await _make(name, config, http).start(zone)
+            return await probe.check(_make(name, config, http), zone)
 
-    asyncio.run(check())
-    print(f"{name}: ready for {zone}")
+    found = asyncio.run(check())
+    if found["outcome"] != probe.Outcome.OK:
+        raise ConfigurationError(str(found["message"]), file=config)
+    print(json.dumps({"provider": name, **found}, indent=1, default=str))
 
 
 @providers.command("probe")
