@@ -108,8 +108,19 @@ class SearchSpace(Protocol):
         """How many options each decision has."""
         ...
 
+    def canonical(self, arch: str) -> str:
+        """Give the one that stands for all that compute the same when untrained; a space without such gives `arch`.
+
+        Raises:
+            ValueError: `arch` is not of this space.
+        """
+        ...
+
     def build(self, arch: str, channels: int, classes: int) -> "nn.Module":
-        """Make the network, freshly initialised from torch's generator, for images of `channels` planes."""
+        """Make the network, freshly initialised from torch's generator, for images of `channels` planes.
+
+        It may name its `blocks`, the modules that follow each other in it; see `evaluate.proxies.passes`.
+        """
         ...
 
 

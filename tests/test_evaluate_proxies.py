@@ -8,9 +8,10 @@ from torch import nn
 
 from carbon_nas.evaluate.data import load_task
 from carbon_nas.evaluate.proxies import TABLE
+from carbon_nas.evaluate.proxies.passes import Passes
 from carbon_nas.evaluate.proxies.synflow import FLOOR
-from carbon_nas.evaluate.scoring import fixed_batch, score
-from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings
+from carbon_nas.evaluate.scoring import images_batch
+from carbon_nas.evaluate.settings import TaskSettings
 from carbon_nas.search.spaces.nasbench201 import NasBench201, NasBench201Options
 
 SPACE = NasBench201(NasBench201Options(channels=4, cells=1))
@@ -26,12 +27,16 @@ def task():
 
 @pytest.fixture(scope="module")
 def batch(task):
-    return fixed_batch(task, 12, seed=5)
+    return images_batch(task, 12, seed=5)
 
 
 def network_of(arch, space=SPACE):
     torch.manual_seed(3)
     return space.build(arch, 1, 10)
+
+
+def value(name, network, images, labels):
+    return TABLE[name].function(Passes(network, images, labels))
 
 
 def layers_of(network):
@@ -43,7 +48,7 @@ def layers_of(network):
 def test_a_proxy_leaves_the_network_as_it_was(name, training, batch):
     network = network_of(MIXED).train(training)
     before, rng = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    TABLE[name](network, *batch)
+    value(name, network, *batch)
     after = network.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -56,9 +61,9 @@ def test_a_proxy_leaves_the_network_as_it_was(name, training, batch):
 @pytest.mark.parametrize("name", TABLE)
 def test_a_proxy_does_not_depend_on_the_networks_mode_or_statistics(name, batch):
     network = network_of(MIXED)
-    first = TABLE[name](network, *batch)
+    first = value(name, network, *batch)
     network(batch[0])  # moves the running statistics
-    assert TABLE[name](network.eval(), *batch) == first
+    assert value(name, network.eval(), *batch) == first
 
 
 def test_grad_norm_by_layer(batch):
@@ -66,7 +71,7 @@ def test_grad_norm_by_layer(batch):
     weights = [layer.weight for layer in layers_of(network)]
     gradients = torch.autograd.grad(F.cross_entropy(network.train()(batch[0]), batch[1]), weights)
     expected = sum(math.sqrt(sum(x * x for x in gradient.flatten().tolist())) for gradient in gradients)
-    assert TABLE["grad_norm"](network_of(MIXED), *batch) == pytest.approx(expected, rel=1e-5)
+    assert value("grad_norm", network_of(MIXED), *batch) == pytest.approx(expected, rel=1e-5)
 
 
 def test_synflow_by_taking_each_layer_away(batch):
@@ -86,23 +91,23 @@ def test_synflow_by_taking_each_layer_away(batch):
             layer.weight.zero_()
             total += whole - twin(ones).sum().item()
             layer.weight.copy_(kept)
-    assert TABLE["synflow"](network, *batch) == pytest.approx(math.log(total), rel=1e-9)
+    assert value("synflow", network, *batch) == pytest.approx(math.log(total), rel=1e-9)
 
 
 def test_synflow_of_a_chain_by_hand():
     chain = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
     first, second = chain[1].weight.abs().double(), chain[3].weight.abs().double()
     flow = (second @ first @ torch.ones(4, dtype=torch.float64)).sum().item()
-    scored = TABLE["synflow"](chain, torch.zeros(5, 1, 2, 2), torch.zeros(5))
+    scored = value("synflow", chain, torch.zeros(5, 1, 2, 2), torch.zeros(5))
     assert scored == pytest.approx(math.log(2 * flow), rel=1e-9)  # once for each layer
 
 
 def test_synflow_bears_what_float32_cannot():
     large = NasBench201(NasBench201Options(channels=16, cells=5))
-    value = TABLE["synflow"](
-        network_of(SPACE.decode((3,) * 6), large), torch.zeros(2, 1, 16, 16), torch.zeros(2)
+    found = value(
+        "synflow", network_of(SPACE.decode((3,) * 6), large), torch.zeros(2, 1, 16, 16), torch.zeros(2)
     )
-    assert math.log(torch.finfo(torch.float32).max) < value < math.inf
+    assert math.log(torch.finfo(torch.float32).max) < found < math.inf
 
 
 def test_naswot_by_counting_agreements(batch):
@@ -119,45 +124,17 @@ def test_naswot_by_counting_agreements(batch):
     bits = [[bool(bit) for bit in row] for row in torch.cat(codes, 1).tolist()]
     kernel = [[float(sum(a == b for a, b in zip(one, two, strict=True))) for two in bits] for one in bits]
     expected = torch.tensor(kernel, dtype=torch.float64).det().abs().log().item()
-    assert TABLE["naswot"](network_of(MIXED), *batch) == pytest.approx(expected, rel=1e-9)
+    assert value("naswot", network_of(MIXED), *batch) == pytest.approx(expected, rel=1e-9)
 
 
 def test_params_and_flops_of_one_layer_by_hand():
     network = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.Flatten(), nn.Linear(5 * 7 * 7, 10))
     images = torch.zeros(4, 3, 16, 16)
-    assert TABLE["params"](network, images, torch.zeros(4)) == (27 + 1) * 5 + (245 + 1) * 10
-    assert TABLE["flops"](network, images, torch.zeros(4)) == 7 * 7 * (27 + 1) * 5 + (245 + 1) * 10
+    assert value("params", network, images, torch.zeros(4)) == (27 + 1) * 5 + (245 + 1) * 10
+    assert value("flops", network, images, torch.zeros(4)) == 7 * 7 * (27 + 1) * 5 + (245 + 1) * 10
 
 
 def test_a_disconnected_cell_scores_below_every_other(batch):
-    assert TABLE["naswot"](network_of(DEAD), *batch) == -math.inf
-    assert TABLE["synflow"](network_of(DEAD), *batch) == FLOOR
-    assert TABLE["grad_norm"](network_of(DEAD), *batch) == 0.0
-
-
-def test_the_order_of_scoring_does_not_matter(task):
-    settings = ScoreSettings(batch_size=16)
-    forward = {arch: score(SPACE, arch, task, settings, seed=1) for arch in CELLS}
-    torch.manual_seed(99)
-    backward = {arch: score(SPACE, arch, task, settings, seed=1) for arch in reversed(CELLS)}
-    assert forward == backward
-    alone = score(SPACE, MIXED, task, ScoreSettings(batch_size=16, proxies=("naswot", "grad_norm")), seed=1)
-    assert alone == {name: forward[MIXED][name] for name in ("naswot", "grad_norm")}
-
-
-def test_the_study_seed_matters(task):
-    settings = ScoreSettings(batch_size=16, proxies=("grad_norm", "synflow", "naswot"))
-    one, two = (score(SPACE, MIXED, task, settings, seed=seed) for seed in (1, 2))
-    assert all(one[name] != two[name] for name in one)
-
-
-def test_scoring_stops_between_proxies(task):
-    answers = iter([False, True])
-    found = score(SPACE, MIXED, task, ScoreSettings(), seed=1, should_stop=lambda: next(answers))
-    assert found is None
-    assert next(answers, None) is None
-
-
-def test_what_is_no_architecture_is_refused(task):
-    with pytest.raises(ValueError, match="no cell"):
-        score(SPACE, "nonsense", task, ScoreSettings(), seed=1)
+    assert value("naswot", network_of(DEAD), *batch) == -math.inf
+    assert value("synflow", network_of(DEAD), *batch) == FLOOR
+    assert value("grad_norm", network_of(DEAD), *batch) == 0.0

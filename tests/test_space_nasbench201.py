@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from carbon_nas import plugins
 from carbon_nas.errors import ConfigurationError
-from carbon_nas.evaluate.proxies import TABLE
+from carbon_nas.evaluate.proxies.flops import flops
+from carbon_nas.evaluate.proxies.passes import Passes
 from carbon_nas.search.spaces.nasbench201 import OPERATIONS, NasBench201, NasBench201Options
 
 EXAMPLE = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|"
@@ -145,7 +146,7 @@ def test_flops_of_a_sample_at_full_size():
         cell = tuple(rng.randrange(5) for _ in range(6))
         n3, n1 = three_and_one(cell)
         network = SPACE.build(SPACE.decode(cell), 3, 10)
-        assert TABLE["flops"](network, images, torch.zeros(1)) == 7783050 + 35389440 * n3 + 3932160 * n1, cell
+        assert flops(Passes(network, images, torch.zeros(1))) == 7783050 + 35389440 * n3 + 3932160 * n1, cell
 
 
 def test_a_cell_computes_what_its_text_says():
@@ -180,3 +181,57 @@ def test_the_text_form_is_the_benchmarks_own():
         cell = SPACE.encode(row["arch"])
         assert "".join(map(str, cell)) == row["ops"]
         assert round(parameters_by_formula(cell, 16, 5) / 1e6, 6) == float(row["params_m"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def classes():
+    """Found once, in half a second, before any example is timed."""
+    SPACE.canonical(EXAMPLE)
+
+
+def stands_for(*cell):
+    return SPACE.encode(SPACE.canonical(SPACE.decode(cell)))
+
+
+@given(CELLS)
+def test_the_order_of_unconnected_nodes_does_not_matter(cell):
+    to_1, to_2, _, out_0, out_1, out_2 = cell
+    assert stands_for(to_1, to_2, 0, out_0, out_1, out_2) == stands_for(to_2, to_1, 0, out_0, out_2, out_1)
+
+
+@given(CELLS, st.integers(0, 4))
+def test_an_operation_on_nothing_is_nothing(cell, other):
+    assert stands_for(0, 0, other, *cell[3:4], *cell[4:]) == stands_for(0, 0, 0, cell[3], 0, 0)
+
+
+@given(CELLS, st.integers(0, 4))
+def test_an_operation_that_leads_nowhere_is_none(cell, other):
+    assert stands_for(*cell[:4], cell[4], 0) == stands_for(cell[0], 0, 0, cell[3], cell[4], 0)
+    assert stands_for(other, cell[1], 0, cell[3], 0, cell[5]) == stands_for(
+        0, cell[1], 0, cell[3], 0, cell[5]
+    )
+
+
+@given(CELLS)
+def test_a_skip_connection_is_the_node_it_comes_from(cell):
+    operation, _, _, out_0, _, out_2 = cell
+    assert stands_for(1, 0, operation, out_0, 0, out_2) == stands_for(0, operation, 0, out_0, 0, out_2)
+
+
+def test_a_convolution_used_twice_is_not_two():
+    once_used_twice, two = (3, 0, 1, 0, 1, 1), (3, 3, 0, 0, 1, 1)
+    assert stands_for(*once_used_twice) == once_used_twice
+    assert stands_for(*two) != stands_for(*once_used_twice)
+
+
+def test_what_stands_for_a_cell_computes_the_same():
+    """Over cells without weights of their own, so that the rest of the network can be given the same."""
+    small = NasBench201(NasBench201Options(channels=2, cells=1))
+    images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for cell in random.Random(1).sample(list(itertools.product((0, 1, 4), repeat=6)), 60):
+        outputs = []
+        for arch in (small.decode(cell), small.canonical(small.decode(cell))):
+            torch.manual_seed(1)
+            with torch.no_grad():
+                outputs.append(small.build(arch, 3, 10)(images))
+        torch.testing.assert_close(*outputs)

@@ -12,9 +12,11 @@ from carbon_nas.errors import JobError
 from carbon_nas.evaluate import checkpoint, protocol
 from carbon_nas.evaluate.attempt import Attempt, Stopwatch
 from carbon_nas.evaluate.data import Task, load_task
-from carbon_nas.evaluate.proxies import TABLE
+from carbon_nas.evaluate.proxies.flops import flops
+from carbon_nas.evaluate.proxies.params import params
+from carbon_nas.evaluate.proxies.passes import Passes
 from carbon_nas.evaluate.randomness import seed_everything, stable_seed
-from carbon_nas.evaluate.scoring import fixed_batch, score
+from carbon_nas.evaluate.scoring import Scorer, images_batch, study_batch
 from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, TrainSettings
 from carbon_nas.evaluate.train import Training, run
 from carbon_nas.interfaces import SearchSpace
@@ -27,6 +29,8 @@ class Workshop:
     def __init__(self) -> None:
         self._key: tuple[TaskSettings, torch.device] | None = None
         self._task: Task | None = None
+        self._scorer_key: object = None
+        self._scorer: Scorer | None = None
 
     def task(self, spec: JobSpec) -> Task:
         """Give the job's data set on its device, read again only if the job before had another."""
@@ -35,6 +39,16 @@ class Workshop:
         if self._task is None or key != self._key:
             self._task, self._key = load_task(key[0], device), key
         return self._task
+
+    def scorer(self, spec: JobSpec, settings: ScoreSettings) -> Scorer:
+        """Give the job's scorer: that of the job before, with what it knows, if only the architectures differ."""
+        task = self.task(spec)
+        key = (self._key, spec.space, dict(spec.space_options), settings, spec.seed)
+        if self._scorer is None or key != self._scorer_key:
+            batch = study_batch(task, settings, spec.seed)
+            self._scorer = Scorer(build_space(spec), batch, task.classes, seed=spec.seed)
+            self._scorer_key = key
+        return self._scorer
 
 
 def prepare_device(spec: JobSpec) -> torch.device:
@@ -58,14 +72,14 @@ def score_job(attempt: Attempt, workshop: Workshop) -> bool:
     """Score each architecture that no attempt has scored yet; say whether all are."""
     spec = attempt.spec
     settings = plugins.check_options(ScoreSettings, spec.score, key="score")
-    space, task = build_space(spec), workshop.task(spec)
+    scorer = workshop.scorer(spec, settings)
     known = {evaluation.arch for evaluation in protocol.read_results(spec.directory)}
     for place, arch in enumerate(spec.archs):
         attempt.report(place / len(spec.archs), step=place)
         if arch in known:
             continue
         watch = Stopwatch()
-        values = score(space, arch, task, settings, seed=spec.seed, should_stop=attempt.should_stop)
+        values = scorer.score(arch, settings.proxies, attempt.should_stop)
         if values is None:
             return False
         known.add(arch)
@@ -94,13 +108,13 @@ def train_job(attempt: Attempt, workshop: Workshop) -> bool:
     host = _TrainingHost(attempt, settings, training)
     if not run(training, host):
         return False
-    images, labels = fixed_batch(task, 1, seed)
+    passes = Passes(training.network, *images_batch(task, 1, seed))
     last = training.curve[-1]
     values = {
         "accuracy": last["accuracy"],
         "loss": last["loss"],
-        "parameters": TABLE["params"](training.network, images, labels),
-        "flops": TABLE["flops"](training.network, images, labels),
+        "parameters": params(passes),
+        "flops": flops(passes),
         "epochs": float(training.epoch),
     }
     watch = host.watch

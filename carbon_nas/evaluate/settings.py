@@ -59,12 +59,16 @@ class TaskSettings(BaseModel):
 
 
 class ScoreSettings(BaseModel):
-    """The proxies to compute, in this order, on one minibatch of `batch_size` images."""
+    """The proxies to compute on one minibatch of `batch_size`: Gaussian noise, or images of the data set.
+
+    On noise the scores do not depend on any data set; naswot and jacov rank better on images, others hardly.
+    """
 
     model_config = STRICT
 
     proxies: tuple[str, ...] = PROXIES
     batch_size: Annotated[int, Field(ge=2)] = 64
+    inputs: Literal["noise", "images"] = "images"
 
     @field_validator("proxies")
     @classmethod

@@ -57,6 +57,11 @@ class DigitSpace:
             raise ValueError(f"{arch!r} is not of this space")
         return digits
 
+    def canonical(self, arch: str) -> str:
+        """No two compute the same."""
+        self.encode(arch)
+        return arch
+
     def decode(self, choices: Sequence[int]) -> str:
         """Write the digits."""
         if any(not 0 <= digit < count for digit, count in zip(choices, self.choices, strict=True)):
@@ -108,6 +113,15 @@ class SpaceConformance:
             arch = space.decode(choices)
             assert space.encode(arch) == choices
             assert space.decode(space.encode(arch)) == arch
+
+    def test_what_stands_for_others_stands_for_itself(self, space: SearchSpace) -> None:
+        rng = Random(13)
+        for arch in (space.sample(rng) for _ in range(50)):
+            standing = space.canonical(arch)
+            assert space.decode(space.encode(standing)) == standing
+            assert space.canonical(standing) == standing
+        with pytest.raises(ValueError, match=r"."):
+            space.canonical("no architecture")
 
     def test_neighbours_are_all_one_change_away(self, space: SearchSpace) -> None:
         arch = space.sample(Random(3))

@@ -1,28 +1,38 @@
 """Zero-cost proxies: how good an untrained network looks, in seconds. Larger is better for all of them.
 
-Each is a function `(network, images, labels) -> float` in its own module. `images` is a normalised float32
-minibatch [B, planes, H, W], `labels` int64 [B]. It leaves the network, its mode and its statistics as they were
-and draws nothing at random. Raw values are kept: their scales differ, so only ranks within a pool may be
-combined, and a value that is not a finite number ranks last.
+Each is a function of `Passes`, a network and a minibatch, in its own module. It leaves the network, its mode and
+its statistics as they were and draws nothing from the global generators. Raw values are kept: their scales differ,
+so only ranks within a pool may be combined, and a value that is not a finite number ranks last.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
-
-from torch import Tensor, nn
+from typing import NamedTuple
 
 from carbon_nas.evaluate.proxies.flops import flops
 from carbon_nas.evaluate.proxies.grad_norm import grad_norm
+from carbon_nas.evaluate.proxies.initialisation import Initialise, as_built
 from carbon_nas.evaluate.proxies.naswot import naswot
 from carbon_nas.evaluate.proxies.params import params
+from carbon_nas.evaluate.proxies.passes import Passes
 from carbon_nas.evaluate.proxies.synflow import synflow
 
-Proxy: TypeAlias = Callable[[nn.Module, Tensor, Tensor], float]
+
+class Proxy(NamedTuple):
+    """A proxy, and the initial weights it is meant for.
+
+    `of_shape`: it looks at shapes alone, so that it counts parts that nothing flows through, needs no arithmetic,
+    and may be given a network on torch's meta device.
+    """
+
+    function: Callable[[Passes], float]
+    initialise: Initialise = as_built
+    of_shape: bool = False
+
 
 TABLE: Mapping[str, Proxy] = {
-    "params": params,
-    "flops": flops,
-    "grad_norm": grad_norm,
-    "synflow": synflow,
-    "naswot": naswot,
+    "params": Proxy(params, of_shape=True),
+    "flops": Proxy(flops, of_shape=True),
+    "grad_norm": Proxy(grad_norm),
+    "synflow": Proxy(synflow),
+    "naswot": Proxy(naswot),
 }

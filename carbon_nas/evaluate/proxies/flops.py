@@ -10,8 +10,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from carbon_nas.evaluate.proxies.passes import Passes
 
-def flops(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+
+def flops(passes: Passes) -> float:
     """Count on torch's meta device, by shapes alone: no arithmetic is done."""
     counts: list[int] = []
 
@@ -21,10 +23,10 @@ def flops(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         per_position = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         counts.append(positions * per_position)
 
-    shadow = copy.deepcopy(network).to("meta").eval()
+    shadow = copy.deepcopy(passes.original).to("meta").eval()
     for module in shadow.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(count)
     with torch.no_grad():
-        shadow(images[:1].to("meta"))
+        shadow(passes.images[:1].to("meta"))
     return float(sum(counts))

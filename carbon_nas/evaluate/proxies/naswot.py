@@ -6,27 +6,18 @@ the initial running statistics the score ranks clearly worse. A network that tel
 has a singular K and scores minus infinity, which is handed on as it is: the caller ranks it last.
 """
 
-import copy
-
 import torch
-from torch import Tensor, nn
+
+from carbon_nas.evaluate.proxies.passes import Passes
 
 
-def naswot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Give log |det K|, K summed over all ReLUs in float64; the labels are not used."""
-    twin = copy.deepcopy(network).train()
-    kernel = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
-
-    def add_agreements(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        active = (output > 0).flatten(1).to(torch.float32)  # counts below 2^24 are exact
+def naswot(passes: Passes) -> float:
+    """Give log |det K|, K [B, B] summed over all ReLUs in float64; the labels are not used."""
+    kernel = torch.zeros(*[len(passes.images)] * 2, dtype=torch.float64, device=passes.images.device)
+    for output in passes.forward.rectified:
+        active = (output.detach() > 0).flatten(1).to(torch.float32)  # counts below 2^24 are exact
         both = active @ active.T
         ones = active.sum(1)
         neither = active.shape[1] - ones[:, None] - ones[None, :] + both
-        kernel.add_(both + neither)
-
-    for module in twin.modules():
-        if isinstance(module, nn.ReLU):
-            module.register_forward_hook(add_agreements)
-    with torch.no_grad():
-        twin(images)
+        kernel += both + neither
     return float(torch.linalg.slogdet(kernel).logabsdet)

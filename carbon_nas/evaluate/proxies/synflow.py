@@ -11,19 +11,21 @@ import math
 import sys
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from carbon_nas.evaluate.proxies.passes import Passes
 
 FLOOR = math.log(sys.float_info.min)
 """The score of a network that nothing flows through: the logarithm of the smallest normal number, -708.4."""
 
 
-def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def synflow(passes: Passes) -> float:
     """Give log(sum of weight x dR/dweight). Of the images only the shape matters, the labels not at all."""
-    twin = _without_normalisation(copy.deepcopy(network)).double().eval()
+    twin = _without_normalisation(copy.deepcopy(passes.original)).double().eval()
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.abs_()
-    ones = torch.ones_like(images[:1], dtype=torch.float64)
+    ones = torch.ones_like(passes.images[:1], dtype=torch.float64)
     torch.autograd.backward(twin(ones).sum())
     layers = [module for module in twin.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     flow = sum(

@@ -6,8 +6,10 @@ and 3, the operation on each incoming edge and the node it comes from.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
@@ -84,6 +86,10 @@ class NasBench201:
             )
         return tuple(OPERATIONS.index(operation) for operation in found.groups())
 
+    def canonical(self, arch: str) -> str:
+        """Give the plainest of the cells that compute the same when untrained; see `_function`."""
+        return self.decode(_plainest()[_function(self.encode(arch))])
+
     def decode(self, choices: Sequence[int]) -> str:
         """Give the text form of the cell that has operation `choices[i]` on edge i.
 
@@ -113,3 +119,51 @@ class NasBench201:
             channels=self._options.channels,
             cells=self._options.cells,
         )
+
+
+@dataclass(frozen=True, order=True)
+class _Term:
+    """An operation on a sum of terms. `text` tells what it is, `edge` which one: two convolutions have two weights."""
+
+    text: str
+    edge: int
+    inside: tuple["_Term", ...]
+
+
+def _function(cell: Sequence[int]) -> str:
+    """Write what a cell computes, equal for cells of equal function, whatever the nodes that it goes through.
+
+    Nothing comes of an operation on nothing, and a skip connection hands its source on (appendix of the paper,
+    whose 6,466 classes also take one convolution used twice for two).
+    """
+    nodes: list[tuple[_Term, ...]] = [(_Term("x", -1, ()),)]
+    for target in (1, 2, 3):
+        arriving: list[_Term] = []
+        for edge, (operation, (to, source)) in enumerate(zip(cell, EDGES, strict=True)):
+            name = OPERATIONS[operation]
+            if to != target or name == "none" or not (inside := nodes[source]):
+                continue
+            text = f"{name}({'+'.join(term.text for term in inside)})"
+            arriving += inside if name == "skip_connect" else [_Term(text, edge, inside)]
+        nodes.append(tuple(sorted(arriving)))
+    return _written(nodes[-1], {})
+
+
+def _written(terms: Sequence[_Term], numbers: dict[int, int]) -> str:
+    """Write a sum with its operations numbered by their first appearance, so that one used twice can be told."""
+    written = []
+    for term in terms:
+        number = numbers.setdefault(term.edge, len(numbers))
+        written.append(f"{term.text.partition('(')[0]}{number}({_written(term.inside, numbers)})")
+    return "+".join(written)
+
+
+@cache
+def _plainest() -> Mapping[str, tuple[int, ...]]:
+    """Give for each function the cell that computes it with the fewest operations, then the first in order."""
+    found: dict[str, tuple[int, ...]] = {}
+    for cell in sorted(
+        product(range(len(OPERATIONS)), repeat=len(EDGES)), key=lambda cell: (-cell.count(0), cell)
+    ):
+        found.setdefault(_function(cell), cell)
+    return found

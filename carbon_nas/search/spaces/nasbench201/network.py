@@ -104,6 +104,11 @@ class Network(nn.Module):
         )
         self.classifier = nn.Linear(4 * channels, classes)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """What AZ-NAS calls primary blocks: the stem, the cells and the reductions."""
+        return list(self.features)[1:-4]
+
     def forward(self, images: Tensor) -> Tensor:
         """Give logits [B, classes]."""
         logits: Tensor = self.classifier(self.features(images))

@@ -1,0 +1,131 @@
+"""The passes over one network and one minibatch that zero-cost proxies are made of, each made at most once.
+
+Most of a proxy's cost is a forward or a backward pass, and most proxies want the same ones. A proxy asks for what
+it needs by name; what was made for one is there for the next. Batch normalisation works on the minibatch's own
+statistics (train mode): with the initial running ones most proxies rank clearly worse.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Weighted = nn.Conv2d | nn.Linear
+"""The layers whose weights proxies look at."""
+
+
+@dataclass(slots=True)
+class Forward:
+    """What one forward pass left behind, with its graph.
+
+    Attributes:
+        logits: [B, classes].
+        rectified: the output of each ReLU call, [B, ...], in the order of the calls.
+        outputs: the output of each layer of `Passes.layers`, [B, ...]; None of one that was not reached.
+        blocks: the output of each of the network's blocks, [B, C, H, W]; see `blocks_of`.
+    """
+
+    logits: Tensor
+    rectified: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor | None] = field(default_factory=list)
+    blocks: list[Tensor] = field(default_factory=list)
+
+
+class Passes:
+    """A network, a minibatch, and the passes made so far.
+
+    `images` is a normalised float32 minibatch [B, planes, H, W], `labels` int64 [B]. The network given is left as
+    it is: a copy of it, `network`, does the work.
+    """
+
+    def __init__(self, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+        self.original = network
+        self.images = images
+        self.labels = labels
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The copy, in train mode. Whoever changes its weights or hooks it makes a copy of his own."""
+        return copy.deepcopy(self.original).train()
+
+    @cached_property
+    def layers(self) -> list[nn.Conv2d | nn.Linear]:
+        """Convolutions and linear layers, in the order of the network's modules."""
+        return [module for module in self.network.modules() if isinstance(module, Weighted)]
+
+    @cached_property
+    def forward(self) -> Forward:
+        """The whole minibatch through the network; the inputs take part in the graph."""
+        return _recorded(self.network, self.layers, self.inputs)
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """The leaf [B, planes, H, W] that `forward` began from."""
+        return self.images.detach().requires_grad_()
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """The mean cross-entropy of `forward`, a scalar with its graph."""
+        return F.cross_entropy(self.forward.logits, self.labels)
+
+    @cached_property
+    def gradients(self) -> list[Tensor]:
+        """dLoss/dweight of each layer; zeros where no gradient arrives."""
+        return gradients_of(self.loss, [layer.weight for layer in self.layers])
+
+    @cached_property
+    def jacobian(self) -> Tensor:
+        """The gradient of the sum of logits by the images, [B, planes x H x W]: one backward pass for all."""
+        (rows,) = gradients_of(self.forward.logits.sum(), [self.inputs])
+        return rows.flatten(1)
+
+
+def gradients_of(scalar: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
+    """Differentiate and keep the graph; zeros for sources that `scalar` does not depend on."""
+    if not scalar.requires_grad:
+        return [torch.zeros_like(source) for source in sources]
+    found = torch.autograd.grad(scalar, list(sources), retain_graph=True, materialize_grads=True)
+    return list(found)
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """Give the primary blocks (AZ-NAS's word: stem, cells, reductions), in the order they are run.
+
+    A space's network names its own as `blocks`. Of another they are the parts of its longest `nn.Sequential`.
+    """
+    named = getattr(network, "blocks", None)
+    if named is not None:
+        return list(named)
+    chains = [module for module in network.modules() if isinstance(module, nn.Sequential)]
+    return list(max(chains, key=len, default=[]))
+
+
+def _recorded(network: nn.Module, layers: Sequence[nn.Module], inputs: Tensor) -> Forward:
+    made = Forward(logits=torch.empty(0), outputs=[None] * len(layers))
+
+    def keep_rectified(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        made.rectified.append(output)
+
+    def keep_output(place: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            made.outputs[place] = output
+
+        return keep
+
+    def keep_block(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.dim() == 4:
+            made.blocks.append(output)
+
+    hooks = [layer.register_forward_hook(keep_output(place)) for place, layer in enumerate(layers)]
+    hooks += [m.register_forward_hook(keep_rectified) for m in network.modules() if isinstance(m, nn.ReLU)]
+    hooks += [block.register_forward_hook(keep_block) for block in blocks_of(network)]
+    try:
+        made.logits = network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return made
