@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_nas.search.ranking import aggregate, rank
+from carbon_nas.search.ranking import AGGREGATE, aggregate, combined, rank, unusable
 
 scores = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-2, 2).map(float)
 pools = st.integers(1, 3).flatmap(
@@ -79,3 +79,23 @@ def test_good_by_every_proxy_beats_best_by_one() -> None:
 def test_nothing_to_rank() -> None:
     assert rank({}) == []
     assert rank({"b": {}, "a": {}}) == ["a", "b"]
+
+
+def test_the_default_combination_where_all_of_it_was_computed() -> None:
+    luck = random.Random(0)
+    everything = {f"a{i}": {p: luck.random() for p in (*AGGREGATE, "snip", "zen")} for i in range(20)}
+    assert combined(everything) == AGGREGATE
+    only_those = {arch: {p: s[p] for p in AGGREGATE} for arch, s in everything.items()}
+    assert aggregate(everything) == aggregate(only_those)
+    assert aggregate(everything, ["zen"]) == aggregate(
+        {arch: {"zen": s["zen"]} for arch, s in everything.items()}
+    )
+    without = {arch: {p: s[p] for p in s if p != AGGREGATE[1]} for arch, s in everything.items()}
+    assert set(combined(without)) == {*AGGREGATE, "snip", "zen"} - {AGGREGATE[1]}
+    assert combined(everything, ["zen", "snip"]) == ("zen", "snip")
+
+
+def test_unusable_scores_are_counted() -> None:
+    pool = {"a": {"p": math.nan, "q": 1.0}, "b": {"p": -math.inf}, "c": {"p": 0.0, "q": 2.0}, "d": {}}
+    assert unusable(pool) == {"p": 3, "q": 2}
+    assert unusable({}) == {}
