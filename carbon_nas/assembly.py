@@ -18,7 +18,7 @@ from carbon_nas.errors import ConfigurationError, ExecutorError
 from carbon_nas.grid.feed import Feed
 from carbon_nas.grid.http import GridClient
 from carbon_nas.grid.missing import RunWhenUnknown
-from carbon_nas.interfaces import Clock, Executor, Policy, Provider
+from carbon_nas.interfaces import Clock, Executor, Policy, Provider, SearchSpace
 from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.hosts import make_controller as host_controller
 from carbon_nas.searcher import Searcher, SearcherSettings
@@ -95,6 +95,13 @@ def make_controller(config: Config) -> AsyncController:
     )
 
 
+def make_space(config: Config) -> SearchSpace:
+    """Give the search space."""
+    chosen = config.space
+    space: SearchSpace = plugins.build("spaces", chosen.name, chosen.options(chosen.name), key="space")
+    return space
+
+
 def make_executor(config: Config, directory: Path) -> Executor:
     """Give the executor; `directory` takes its logs."""
     chosen = config.executor
@@ -132,6 +139,7 @@ def make_searcher(
         store=store,
         controller=controller,
         reference_grams_per_kwh=lambda: feed.reference_grams_per_kwh(clock.now()),
+        encode=make_space(config).encode,
     )
 
 

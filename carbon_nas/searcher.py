@@ -22,6 +22,7 @@ from carbon_nas.model import (
     emissions_grams,
 )
 from carbon_nas.search.hosts import AsyncController
+from carbon_nas.search.predictor import Encode
 from carbon_nas.search.reward import RewardSettings, observation
 from carbon_nas.search.study import Study, StudySettings
 from carbon_nas.states import transition
@@ -83,8 +84,10 @@ class Searcher:
         store: SqlStore,
         controller: AsyncController,
         reference_grams_per_kwh: Callable[[], float],
+        encode: Encode | None = None,
     ) -> None:
         self.settings = settings
+        self._encode = encode
         self.study = Study(settings.study)
         self._clock = clock
         self._store = store
@@ -205,6 +208,7 @@ class Searcher:
                 for _, found in self._store.evaluations(JobKind.TRAIN)
             },
             futile_asks=self._futile_asks,
+            encode=self._encode,
         )
         self._seen = version
 

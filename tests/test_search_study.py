@@ -124,6 +124,32 @@ class TestPromotions:
         )
         assert study.promotions(slots=2) == [self.names[35]]
 
+    def test_the_cheap_end_is_trained_too(self) -> None:
+        """Where better is dearer, as proxies have it, trainings are spread over the whole range of costs."""
+        scores = {name: {"proxy": float(name[1:]), "flops": 1e6 * float(name[1:])} for name in self.names}
+        study = Study(StudySettings(minimum_pool=32, train_queue=4), self.names, scores=scores)
+        costs = sorted(float(name[1:]) for name in study.promotions(slots=4))
+        assert costs[0] < 10
+        assert costs[-1] > 30
+
+    def test_what_is_in_training_counts_as_known(self) -> None:
+        scores = {name: {"proxy": float(name[1:]), "flops": 1e6 * float(name[1:])} for name in self.names}
+        first = Study(StudySettings(minimum_pool=32, train_queue=0), self.names, scores=scores)
+        promoted = first.promotions(slots=3)
+        later = replace(first, promoted=set(promoted), training=set(promoted[1:]))
+        later = replace(later, results={promoted[0]: (0.5, 1e6)})
+        assert promoted + later.promotions(slots=4) == first.promotions(slots=5)
+
+    def test_trainings_teach_what_scores_do_not_tell(self) -> None:
+        luck = random.Random(0)
+        names = [f"{i:03}" for i in luck.sample(range(1000), 80)]
+        scores = {name: {"proxy": luck.random()} for name in names}
+        results = {name: (int(name[0]) / 10, 1.0) for name in names[:40]}
+        told = {"settings": StudySettings(), "candidates": names, "scores": scores, "results": results}
+        study = Study(**told, promoted=results.keys(), encode=lambda arch: tuple(map(int, arch)))
+        assert {name[0] for name in study.promotions(slots=2)} <= {"8", "9"}
+        assert {name[0] for name in replace(study, encode=None).promotions(slots=2)} - {"8", "9"}
+
 
 class TestFinished:
     def test_a_new_study_is_not(self) -> None:

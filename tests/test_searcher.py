@@ -10,6 +10,8 @@ import pytest
 from engine_world import World
 from fakes import Fate, add_job, evaluations, make_job
 
+from carbon_nas import assembly
+from carbon_nas import config as configuration
 from carbon_nas.clock import SimulatedClock
 from carbon_nas.errors import SearchError
 from carbon_nas.model import (
@@ -375,3 +377,18 @@ def test_over_restarts_and_losses_each_training_is_learnt_once(tmp_path):
 
 def test_the_controllers_processor_time_is_handed_on(bench):
     assert bench(Teacher([])).searcher.cpu_seconds() == 1.5
+
+
+def test_the_study_learns_from_the_choices_of_the_configured_space(tmp_path):
+    with contextlib.closing(SqlStore(tmp_path / "s.sqlite")) as store:
+        store.open()
+        searcher = assembly.make_searcher(
+            configuration.check({}),
+            clock=SimulatedClock(START),
+            store=store,
+            feed=None,
+            controller=Teacher([]),
+        )
+        searcher.start()
+        cell = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|"
+        assert searcher.study.encode(cell) == (3, 1, 0, 2, 0, 4)

@@ -1,8 +1,8 @@
 """What to do next with the candidates: pure decisions over what the store holds.
 
 The flow is CE-NAS's (Zhao et al., NeurIPS 2024): proposals are scored cheaply and wait in a bounded pool, from
-which trainings take the best. Unlike there, candidates are asked for only as scoring needs them, so that the
-controller has learned as much as it can when it proposes.
+which trainings take what `promotion` thinks adds most to the front. Unlike there, candidates are asked for only
+as scoring needs them, so that the controller has learned as much as it can when it proposes.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -11,7 +11,8 @@ from functools import cached_property
 
 from carbon_nas.model import SearchProgress
 from carbon_nas.search.pareto import Point, hypervolume
-from carbon_nas.search.ranking import rank
+from carbon_nas.search.predictor import Encode, expected
+from carbon_nas.search.promotion import promote
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Study:
         training: those among them whose training is not over.
         results: (quality, flops) of those that are trained.
         futile_asks: how often in a row the controller proposed nothing new.
+        encode: gives the choices that make an architecture, to learn from; None to learn from scores alone.
     """
 
     settings: StudySettings
@@ -82,6 +84,7 @@ class Study:
     training: Set[str] = frozenset()
     results: Mapping[str, Point] = field(default_factory=dict)
     futile_asks: int = 0
+    encode: Encode | None = None
 
     def ask(self, slots: int) -> int:
         """Say how many candidates to ask of the controller now: a batch for each slot, and one ahead."""
@@ -105,16 +108,22 @@ class Study:
         return jobs
 
     def promotions(self, slots: int) -> list[str]:
-        """Give the architectures to train next, best first, so that `slots` + `train_queue` trainings are open.
+        """Give the architectures to train next, most wanted first, so that `slots` + `train_queue` are open.
 
-        Ranks are computed anew over those that wait scored, and only if there is room for a training.
+        All is computed anew from those that wait scored, and only if there is room for a training.
         """
         room = slots + self.settings.train_queue - len(self.training)
         if self.settings.max_trained is not None:
             room = min(room, self.settings.max_trained - self._started)
-        pool = {arch: self.scores[arch] for arch in self._waiting if arch in self.scores}
-        ripe = len(pool) >= self.settings.minimum_pool or self.scoring_finished
-        return rank(pool)[:room] if room > 0 and ripe else []
+        waiting = [arch for arch in self._waiting if arch in self.scores]
+        ripe = len(waiting) >= self.settings.minimum_pool or self.scoring_finished
+        if room <= 0 or not waiting or not ripe:
+            return []
+        known = (self.training | self.results.keys()) & self.scores.keys()
+        pool = {arch: self.scores[arch] for arch in [*waiting, *sorted(known)]}
+        quality = expected(pool, {arch: found for arch, (found, _) in self.results.items()}, self.encode)
+        flops = {arch: scores["flops"] for arch, scores in pool.items() if "flops" in scores}
+        return promote(room, waiting, known, quality, flops)
 
     @property
     def proposing(self) -> bool:
