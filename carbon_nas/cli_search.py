@@ -1,0 +1,96 @@
+"""The part of the command line that is about the search itself: whether cheap scoring works."""
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from carbon_nas import plugins, state_directory
+from carbon_nas.errors import StoreError
+from carbon_nas.model import JobKind
+from carbon_nas.search import calibration
+from carbon_nas.search.predictor import Encode
+from carbon_nas.store.sql import SqlStore
+
+NOTES = (
+    "\nrho: Spearman's, with trained quality; in the best 10 %; at equal flops. lost: points of accuracy lost by"
+    " training only the k best-ranked. The learned predictor is judged on each training by what the others teach."
+    " The trained were picked by these scores, so this is the rho of the picked, not of all candidates."
+)
+
+
+def add_search_commands(app: typer.Typer) -> None:
+    """Put the commands of this module into the command line."""
+    app.command("calibrate")(calibrate)
+
+
+def calibrate(
+    state_dir: Annotated[
+        Path, typer.Option("--state-dir", envvar="STATE_DIRECTORY", help="Where the store is kept.")
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Tell from the trainings there are whether cheap scoring works here; the daemon need not run."""
+    with contextlib.closing(state_directory.open_for_reading(state_dir)) as store:
+        found = _calibrated(store)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    console = Console(highlight=False)
+    ranking = (
+        f"{found.trained} trained of {found.scored} scored; the search now ranks by the {found.followed}."
+    )
+    console.print(ranking, _table(found.signals), NOTES, f"\n{found.verdict}", sep="\n")
+
+
+def _calibrated(store: SqlStore) -> calibration.Calibration:
+    scores, trainings = store.scores(), store.evaluations(JobKind.TRAIN)
+    results = {found.arch: (found.values["accuracy"], found.values["flops"]) for _, found in trainings}
+    if not scores.keys() & results.keys():
+        raise StoreError(
+            f"{len(scores)} scored and {len(results)} trained: nothing to compare yet; "
+            "let `carbon-nas run` train some of what it has scored (a dozen tell little, thirty enough)"
+        )
+    return calibration.calibrate(scores, results, _encode(store))
+
+
+def _encode(store: SqlStore) -> Encode:
+    """Give the encoding of the space that the study was begun with."""
+    kept = store.get_meta("identity")
+    if kept is None:
+        raise StoreError("nothing has run here yet")
+    section = json.loads(kept)["space"]
+    space = plugins.build("spaces", section["name"], section.get(section["name"], {}), key="space")
+    encode: Encode = space.encode
+    return encode
+
+
+def _table(signals: tuple[calibration.Signal, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("\nranked by", overflow="fold")
+    lost = [f"lost\nk={k}" for k in calibration.REGRETS]
+    for heading in ("\nrho", "\n95 %", "best\n10 %", "equal\nflops", *lost, "not\nusable"):
+        table.add_column(heading, justify="right")
+    for one in signals:
+        low_high = "-" if one.interval is None else "{:.2f} to {:.2f}".format(*one.interval)
+        losses = (_number(one.regret[k], 1, 100.0) for k in calibration.REGRETS)
+        table.add_row(
+            one.name,
+            _number(one.rho),
+            low_high,
+            _number(one.rho_top),
+            _number(one.rho_given_flops),
+            *losses,
+            str(one.unusable),
+        )
+    return table
+
+
+def _number(value: float | None, digits: int = 2, factor: float = 1.0) -> str:
+    return "-" if value is None else f"{value * factor:.{digits}f}"
