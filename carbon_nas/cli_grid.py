@@ -130,6 +130,10 @@ def evaluate_forecasts(
         str | None, typer.Option("--until", help="End of the period, UTC; default: of the trace.")
     ] = None,
     issue_hour: Annotated[int, typer.Option(min=0, max=23, help="Hour of the day of each issue, UTC.")] = 0,
+    refit_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fit anew every so many days; default: once, before the first issue."),
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -137,7 +141,12 @@ def evaluate_forecasts(
     from carbon_nas.grid.forecast import evaluate_trace  # noqa: PLC0415 -- loads pandas
 
     found = evaluate_trace(
-        trace, column=column, since=_time(since), until=_time(until), issue_hour=issue_hour
+        trace,
+        column=column,
+        since=_time(since),
+        until=_time(until),
+        issue_hour=issue_hour,
+        refit_days=refit_days,
     )
     if as_json:
         print(json.dumps(found))
@@ -150,9 +159,9 @@ def evaluate_forecasts(
 
 def _score_row(name: str, score: dict[str, Any]) -> dict[str, str]:
     row = {"forecaster": name}
-    row |= {f"MAPE {hours} h": _percent(value, 1.0) for hours, value in score["mape"].items()}
-    row["80 % band"] = _percent(score["coverage_80"], 100.0)
-    return row | {f"kept, {k} h": _percent(value, 100.0) for k, value in score["saving_kept"].items()}
+    row |= {f"MAPE\n{hours} h": _percent(value, 1.0) for hours, value in score["mape"].items()}
+    row["80 %\nband"] = _percent(score["coverage_80"], 100.0)
+    return row | {f"kept\n{k} h": _percent(value, 100.0) for k, value in score["saving_kept"].items()}
 
 
 def _percent(value: float | None, factor: float) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from carbon_nas.errors import NoData
 from carbon_nas.grid.forecast.base import DAY, HORIZON_HOURS, Series, epoch_hour, from_epoch_hour
+from carbon_nas.grid.forecast.blend import Blend
 from carbon_nas.grid.forecast.conformal import Conformal, Forecasts
 from carbon_nas.grid.forecast.logridge import LogRidge
 from carbon_nas.grid.forecast.naive import MEAN7, PERSISTENCE, WEEKLY
@@ -19,7 +20,7 @@ from carbon_nas.model import Basis, Quality, Reading, Signal
 
 START = datetime(2023, 3, 1, tzinfo=UTC)  # the change to summer time lies inside
 DAYS = 150
-METHODS = (PERSISTENCE, WEEKLY, MEAN7, Ridge(), LogRidge())
+METHODS = (PERSISTENCE, WEEKLY, MEAN7, Ridge(), Blend())
 
 
 def weather(days: int = DAYS, seed: int = 0, start: datetime = START) -> Series:
@@ -132,6 +133,27 @@ def test_the_first_band_holds_four_fifths_of_what_comes() -> None:
     assert 0.78 <= ((said.low <= actual) & (actual <= said.high)).mean() <= 0.82
 
 
+def test_a_band_holds_as_well_when_fitted_anew_for_every_forecast() -> None:
+    series = weather(days=250, seed=1)
+    inside = []
+    for issue in range(series.first + 130 * DAY, series.last - HORIZON_HOURS + 1, DAY):
+        known = series.before(issue)
+        said = fitted(PERSISTENCE, known).predict(known)
+        actual = series.values[issue - series.first :][:HORIZON_HOURS]
+        inside.append((said.low <= actual) & (actual <= said.high))
+    assert 0.78 <= np.mean(inside) <= 0.82
+
+
+def test_the_first_band_is_made_of_weibull_quantiles() -> None:
+    series = weather(days=42, seed=2)  # a third is held out: 14 days, just enough for a band of the first day
+    said = fitted(PERSISTENCE, series).predict(series)
+    days = np.log(series.values.reshape(-1, DAY))
+    low, high = np.quantile(days[-14:] - days[-15:-1], [0.1, 0.9], axis=0, method="weibull")
+    np.testing.assert_allclose(said.low[:DAY], np.exp(days[-1] + np.minimum(low, 0)))
+    np.testing.assert_allclose(said.high[:DAY], np.exp(days[-1] + np.maximum(high, 0)))
+    assert np.isnan(said.low[DAY:]).all()
+
+
 def test_ridge_is_the_textbook_one() -> None:
     rng = np.random.default_rng(0)
     inputs, outputs = rng.standard_normal((50, 3)), rng.standard_normal((50, 2))
@@ -147,6 +169,16 @@ def test_ridge_is_the_textbook_one() -> None:
     for _ in range(50):
         step = 1e-3 * rng.standard_normal((4, 2))
         assert loss(linear.weights + step[:3], linear.offset + step[3]) > least
+
+
+@pytest.mark.parametrize(("days", "share"), [(365, 1 / 2), (366, 1 / 3)])
+def test_a_blend_lies_between_its_two_on_logarithms(days: int, share: float) -> None:
+    series = weather(days)
+    issues = np.array([series.last - DAY, series.last])
+    one, other, both = (
+        np.log(method.train(series, 0)(series, issues)) for method in (LogRidge(), Ridge(), Blend())
+    )
+    np.testing.assert_allclose(both, one + share * (other - one), rtol=1e-9)
 
 
 def test_a_series_refuses_zero_and_half_hours() -> None:

@@ -41,8 +41,12 @@ RIDGE = {
     "us-miso_hourly": ((5.99, 7.02, 7.76), (4.9, 2.8, 1.2), (6.3, 4.1, 2.0)),
     "us-pjm_hourly": ((2.99, 3.58, 4.32), (4.0, 2.2, 1.0), (4.7, 2.8, 1.4)),
 }
-BEHIND = {("gb-neso_30min_2023", "6")}
-"""Where the default keeps less of the saving than `ridge` does: half a year of a windy grid to learn from."""
+BEHIND = {
+    ("gb-neso_30min_2023", "6"): (0.664, 0.683),
+    ("us-bpat_hourly", "6"): (0.860, 0.863),
+    ("us-pjm_hourly", "6"): (0.855, 0.856),
+}
+"""Where the default keeps less of the saving than `ridge`, by its own and by `ridge`'s share: 3 cells of 33."""
 
 
 @pytest.fixture(scope="module", params=[GB, CISO], ids=["GB", "CISO"])
@@ -137,7 +141,7 @@ class TestTraces:
             )
 
 
-@pytest.mark.parametrize("trace", RIDGE)
+@pytest.mark.parametrize("trace", [*RIDGE, "us-soco_hourly"])
 def test_the_default_beats_ridge_on_every_trace(trace: str) -> None:
     path = TRACES / f"{trace}.csv.gz"
     if not path.exists():
@@ -146,11 +150,20 @@ def test_the_default_beats_ridge_on_every_trace(trace: str) -> None:
     end = from_epoch_hour(series.last)
     result = evaluate(series, end - TEST_PERIOD, end)
     default, ridge = result["default"], result["forecasters"]["ridge"]
-    mape, saving, possible = RIDGE[trace]
-    assert [ridge["mape"][h] for h in ("24", "48", "96")] == pytest.approx(mape, rel=0.05)
-    assert default["mape"]["24"] < min(mape[0], ridge["mape"]["24"])
+    assert default["mape"]["24"] < ridge["mape"]["24"]
     assert 0.78 <= default["coverage_80"] <= 0.82
+    for k, kept in default["saving_kept"].items():
+        if (trace, k) in BEHIND:
+            assert (kept, ridge["saving_kept"][k]) == pytest.approx(BEHIND[trace, k], abs=0.002)
+        else:
+            assert kept >= ridge["saving_kept"][k]
+    if trace in RIDGE:
+        _compare_with_first_study(default, ridge, *RIDGE[trace])
+
+
+def _compare_with_first_study(default, ridge, mape, saving, possible) -> None:
+    assert [ridge["mape"][h] for h in ("24", "48", "96")] == pytest.approx(mape, rel=0.05)
+    assert default["mape"]["24"] < mape[0]
     for k, saved, best in zip(("6", "12", "18"), saving, possible, strict=True):
-        if (trace, k) not in BEHIND:
-            rounding = 0.1 / best  # of both figures
-            assert default["saving_kept"][k] >= saved / best - rounding
+        rounding = 0.1 / best  # of both figures
+        assert default["saving_kept"][k] >= saved / best - rounding

@@ -1,7 +1,7 @@
 """Forecasts from a zone's own history, for zones whose providers give none. numpy alone, pure and deterministic.
 
-A *method* (`naive`, `ridge`, `logridge`) gives points; `conformal` adds bands that keep their promise; `selector`
-picks the best by recent error; `readings` leads from the feed's values to a series and back.
+A *method* (`naive`, `ridge`, `logridge`, `blend`) gives points; `conformal` adds bands that keep their promise;
+`selector` picks the best by recent error; `readings` leads from the feed's values to a series and back.
 """
 
 from carbon_nas.grid.forecast.base import HORIZON_HOURS, Forecaster, Prediction, Series

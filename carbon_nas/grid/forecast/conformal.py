@@ -1,5 +1,6 @@
 """Bands that keep their promise: conformal quantiles of a method's own recent errors, corrected as they come in."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +23,10 @@ COVERAGE = 0.8
 CALIBRATION_DAYS = 90
 CALIBRATION_SHARE = 1 / 3  # of a short history, at most
 LEAST_CALIBRATION_DAYS = 14
-STEP = 0.5
+STEP = 1.0
 RECENT_DAYS = 60
 _MISS = (1 - COVERAGE) / 2  # on each side
-_OUTWARD = np.array([-1.0, 1.0])[:, None, None]
+_OUTWARD = np.array([[-1.0], [1.0]])  # of the lower and the upper edge
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,12 @@ class Conformal:
     """A `Forecaster`: `method`'s points with an 80 % band.
 
     The method is trained twice: without the last 90 days, on which its errors (logarithms of actual / forecast) are
-    collected for each lead time, and then on everything. Their 10 % and 90 % quantiles are the first band: split
-    conformal prediction. Each edge of each day ahead is then moved out by `STEP` x (misses - 10 %) whenever a day is
-    over: the quantile tracker of Angelopoulos, Candes and Tibshirani, "Conformal PID control for time series
-    prediction" (2023), whose coverage holds in the long run whatever the weather does.
+    collected for each lead time, and then on everything. The 10 % and 90 % quantiles of the last 90 errors known are
+    the first band: split conformal prediction. Each edge of each day ahead is then moved out by `STEP` x (misses -
+    10 %) whenever a day is over: the quantile tracker of Angelopoulos, Candes and Tibshirani, "Conformal PID control
+    for time series prediction" (2023), whose coverage holds in the long run whatever the weather does. It runs over
+    the days held out as well, each with the quantiles known then: a fit made anew starts with a correction that was
+    earned out of sample.
     """
 
     def __init__(self, method: Method) -> None:
@@ -115,7 +118,7 @@ class Conformal:
         past, past_points = self._record(trained, series, int(issues[-1]))
         errors = np.log(_actual(series, past) / past_points)
         points = self._points(trained, series, issues)
-        low, high = _bands(past, errors, issues, self._known().last)
+        low, high = _bands(past, errors, issues)
         return Forecasts(
             points=points,
             low=points * np.exp(np.minimum(low, 0)),
@@ -167,42 +170,58 @@ def _actual(series: Series, issues: Hours) -> Floats:
     return actual
 
 
-def _bands(past: Hours, errors: Floats, issues: Hours, fitted_until: int) -> tuple[Floats, Floats]:
+def _bands(past: Hours, errors: Floats, issues: Hours) -> tuple[Floats, Floats]:
     """Give the lower and upper edges at each of `issues`, [n, 96], as logarithms relative to the point."""
     edges = [
-        _edges(past, errors[:, day : day + DAY], issues, fitted_until, delay=day + DAY)
+        _edges(past, errors[:, day : day + DAY], issues, delay=day + DAY)
         for day in range(0, HORIZON_HOURS, DAY)
     ]
     low, high = np.concatenate(edges, axis=2)
     return low, high
 
 
-def _edges(past: Hours, errors: Floats, issues: Hours, fitted_until: int, delay: int) -> Floats:
+def _edges(past: Hours, errors: Floats, issues: Hours, delay: int) -> Floats:
     """Track the edges of one day ahead, [2, n, 24]; what became of a forecast is known `delay` hours after it."""
     edges = np.full((2, len(issues), DAY), np.nan)
-    known = errors[past + delay <= fitted_until]
-    known = known[~np.isnan(known).any(axis=1)]
-    if len(known) < LEAST_CALIBRATION_DAYS:
-        return edges
-    quantiles = np.quantile(known, [_MISS, 1 - _MISS], axis=0)  # [2, 24]
-    width = (quantiles[1] - quantiles[0]) / 2
-    beyond = _OUTWARD * (errors - quantiles[:, None])  # [2, past, 24]: above shift x width is a miss
-    shift, shift_at, settled = np.zeros((2, 1)), np.zeros((len(past), 2, 1)), 0
+    edges_past = np.full(
+        (2, len(past), DAY), np.nan
+    )  # those the past forecasts had: from what was known then
+    shift, settled = np.zeros((2, 1)), 0
     for moment in np.union1d(past, issues):
         while settled < len(past) and past[settled] + delay <= moment:
-            shift = shift + STEP * _surprise(beyond[:, settled], shift_at[settled] * width)
+            shift = shift + STEP * _surprise(errors[settled], edges_past[:, settled])
             settled += 1
-        shift_at[past == moment] = shift
-        edges[:, issues == moment] = (quantiles + _OUTWARD[:, 0] * shift * width)[:, None]
+        quantiles = _quantiles(errors[max(0, settled - CALIBRATION_DAYS) : settled])
+        width = (quantiles[1] - quantiles[0]) / 2
+        moved = (quantiles + _OUTWARD * shift * width)[:, None]
+        edges_past[:, past == moment] = moved
+        edges[:, issues == moment] = moved
     return edges
 
 
-def _surprise(beyond: Floats, edge: Floats) -> Floats:
+def _quantiles(errors: Floats) -> Floats:
+    """Give the 10 % and 90 % quantiles of whole days of errors, [2, 24]; NaN if there are too few.
+
+    The next error lies below the r-th least of n with probability r / (n + 1), Weibull's plotting position. As
+    `np.quantile(..., method="weibull")`, in a fifth of its time.
+    """
+    known = np.sort(errors[~np.isnan(errors).any(axis=1)], axis=0)
+    if len(known) < LEAST_CALIBRATION_DAYS:
+        return np.full((2, DAY), np.nan)
+    part, whole = math.modf(_MISS * (len(known) + 1))
+    rank = int(whole)
+    low = known[rank - 1] + part * (known[rank] - known[rank - 1])
+    high = known[-rank] + part * (known[-rank - 1] - known[-rank])
+    return np.stack([low, high])
+
+
+def _surprise(errors: Floats, edges: Floats) -> Floats:
     """Give the share of misses above what is due, per side [2, 1]; nothing if nothing is known of that day."""
-    known = ~np.isnan(beyond[0])
+    known = ~np.isnan(errors + edges[0])
     if not known.any():
         return np.zeros((2, 1))
-    surprise: Floats = (beyond > edge)[:, known].mean(axis=1, keepdims=True) - _MISS
+    misses = _OUTWARD * (errors - edges) > 0
+    surprise: Floats = misses[:, known].mean(axis=1, keepdims=True) - _MISS
     return surprise
 
 

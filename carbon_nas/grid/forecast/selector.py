@@ -7,15 +7,15 @@ import numpy as np
 
 from carbon_nas.errors import NoData
 from carbon_nas.grid.forecast.base import HORIZON_HOURS, Floats, Prediction, Series
+from carbon_nas.grid.forecast.blend import Blend
 from carbon_nas.grid.forecast.conformal import RECENT_DAYS, Conformal, Forecasts
-from carbon_nas.grid.forecast.logridge import LogRidge
 from carbon_nas.grid.forecast.naive import MEAN7, PERSISTENCE, WEEKLY
 from carbon_nas.grid.forecast.ridge import Ridge
 
 
 def all_forecasters() -> list[Conformal]:
     """Make one of each, the one to be preferred first."""
-    return [Conformal(method) for method in (LogRidge(), Ridge(), MEAN7, WEEKLY, PERSISTENCE)]
+    return [Conformal(method) for method in (Blend(), Ridge(), MEAN7, WEEKLY, PERSISTENCE)]
 
 
 SIGNIFICANT = 2.0
