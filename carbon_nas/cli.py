@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from carbon_nas import assembly, logs, plugins, record, state_directory
 from carbon_nas import config as configuration
+from carbon_nas.cli_evaluate import add_evaluate_commands
 from carbon_nas.cli_grid import add_grid_commands
 from carbon_nas.cli_search import add_search_commands
 from carbon_nas.daemon import Daemon
@@ -37,6 +38,7 @@ StateDirectory = Annotated[
     ),
 ]
 add_grid_commands(app)
+add_evaluate_commands(app)
 add_search_commands(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -108,10 +108,11 @@ def free_port() -> int:
         return port
 
 
-def cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def cli(*arguments: object, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
         [sys.executable, "-m", "carbon_nas", *map(str, arguments)],
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=300,

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import cifar
 
 from carbon_nas.errors import ConfigurationError, JobError
@@ -152,6 +153,28 @@ def test_cifar_is_read_from_torchvisions_folder(tmp_path, monkeypatch, name, cla
     assert len(task.train) == 8 * classes
     assert len(task.validation) == 2 * classes
     assert torch.equal(task.train.images[0], torch.from_numpy(images[0, 0].reshape(3, 32, 32)))
+
+
+def picture(path, side=(8, 8), shade=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", side, (shade, shade, shade)).save(path)
+
+
+def test_pictures_are_read_from_a_folder_for_each_class(tmp_path):
+    for shade, name in enumerate(("cat", "dog")):
+        for number in range(10):
+            picture(tmp_path / "train" / name / f"{number}.png", shade=100 * shade + number)
+    task = load_task(TaskSettings(dataset="image-folder", data_dir=tmp_path), CPU)
+    assert (task.classes, task.planes, task.side) == (2, 3, 8)
+    assert task.train.images[:, 0, 0, 0].tolist() == [*range(8), *range(100, 108)]
+    assert task.validation.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_pictures_of_another_size_are_refused_by_name(tmp_path):
+    picture(tmp_path / "train" / "cat" / "0.png")
+    picture(tmp_path / "train" / "cat" / "1.png", side=(8, 6))
+    with pytest.raises(JobError, match=r"1\.png is 8x6; all must be square"):
+        load_task(TaskSettings(dataset="image-folder", data_dir=tmp_path), CPU)
 
 
 def test_missing_and_damaged_data_say_so(tmp_path):

@@ -137,10 +137,26 @@ def _cifar(name: str) -> Callable[[Path], tuple[Tensor, Tensor]]:
     return load
 
 
+def _image_folder(folder: Path) -> tuple[Tensor, Tensor]:
+    from torchvision.datasets import ImageFolder  # noqa: PLC0415 -- slow to import, and rarely needed
+
+    found = ImageFolder(folder / "train")
+    images: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
+    for path, _ in found.samples:
+        images.append(np.asarray(found.loader(path)))
+        height, width, _ = images[-1].shape
+        if height != width or images[-1].shape != images[0].shape:
+            raise ValueError(
+                f"{path} is {width}x{height}; all must be square and as large as the first, {found.samples[0][0]}"
+            )
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+
+
 LOADERS: Mapping[str, Callable[[Path], tuple[Tensor, Tensor]]] = {
     "fashion16": _fashion16,
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar("CIFAR10"),
     "cifar100": _cifar("CIFAR100"),
+    "image-folder": _image_folder,
 }
 """How each data set of `settings.DATA_SETS` is read: its training split, uint8 [N, planes, H, W] and int64 [N]."""

@@ -67,7 +67,7 @@ class Scorer:
             ValueError: `arch` is not of the space.
         """
         canonical = self._space.canonical(arch)
-        passes: dict[Initialise, Passes] = {}
+        passes: dict[object, Passes] = {}
         values: dict[str, float] = {}
         for name in proxies:
             if should_stop():
@@ -78,26 +78,19 @@ class Scorer:
             self.seconds_by_proxy[name] = self.seconds_by_proxy.get(name, 0.0) + spent
         return values
 
-    def _value(self, name: str, arch: str, canonical: str, passes: dict[Initialise, Passes]) -> float:
+    def _value(self, name: str, arch: str, canonical: str, passes: dict[object, Passes]) -> float:
         proxy = TABLE[name]
-        if proxy.of_shape:  # cells that compute the same may still differ in size
-            return proxy.function(Passes(self._outline(arch), *self._batch))
-        if (canonical, name) not in self._known:
-            if proxy.initialise not in passes:
-                passes[proxy.initialise] = Passes(self._network(canonical, proxy.initialise), *self._batch)
-            self._known[canonical, name] = proxy.function(passes[proxy.initialise])
-        return self._known[canonical, name]
+        source = arch if proxy.of_shape else canonical  # those that compute the same may differ in size
+        if (source, name) not in self._known:
+            key = (source, proxy.initialise)
+            if key not in passes:
+                passes[key] = Passes(self._network(source, proxy.initialise), *self._batch)
+            self._known[source, name] = proxy.function(passes[key])
+        return self._known[source, name]
 
     def _network(self, arch: str, initialise: Initialise) -> nn.Module:
         torch.manual_seed(stable_seed(self._seed, arch, initialise.__name__))
-        network = self._space.build(arch, self._planes, self._classes)
+        images, _ = self._batch
+        network = self._space.build(arch, images.shape[1], self._classes)
         initialise(network)
-        return network.to(self._batch[0].device)
-
-    def _outline(self, arch: str) -> nn.Module:
-        with torch.device("meta"):
-            return self._space.build(arch, self._planes, self._classes)
-
-    @property
-    def _planes(self) -> int:
-        return self._batch[0].shape[1]
+        return network.to(images.device)

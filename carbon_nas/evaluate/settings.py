@@ -28,8 +28,10 @@ DATA_SETS: Mapping[str, DataSet] = {
     "fashion-mnist": DataSet("FashionMNIST/raw", "MIT"),
     "cifar10": DataSet("cifar-10-batches-py", "none stated"),
     "cifar100": DataSet("cifar-100-python", "none stated"),
+    "image-folder": DataSet("train", "the user's own"),
 }
-"""The data sets by name. Those not shipped are read by torchvision, from its own layout."""
+"""The data sets by name. Those not shipped are read by torchvision, from its own layout; "image-folder" is any set
+of equally large pictures, in one folder for each class."""
 
 PROXIES = ("params", "flops", "grad_norm", "synflow", "naswot")
 """The zero-cost proxies by name; `carbon_nas.evaluate.proxies` computes them."""

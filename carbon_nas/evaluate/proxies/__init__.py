@@ -20,8 +20,7 @@ from carbon_nas.evaluate.proxies.synflow import synflow
 class Proxy(NamedTuple):
     """A proxy, and the initial weights it is meant for.
 
-    `of_shape`: it looks at shapes alone, so that it counts parts that nothing flows through, needs no arithmetic,
-    and may be given a network on torch's meta device.
+    `of_shape`: it looks at shapes alone, and so counts parts that nothing flows through.
     """
 
     function: Callable[[Passes], float]

@@ -6,13 +6,16 @@ statistics (train mode): with the initial running ones most proxies rank clearly
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from carbon_nas.evaluate.proxies.spectra import entropies
 
 Weighted = nn.Conv2d | nn.Linear
 """The layers whose weights proxies look at."""
@@ -83,6 +86,11 @@ class Passes:
         (rows,) = gradients_of(self.forward.logits.sum(), [self.inputs])
         return rows.flatten(1)
 
+    @cached_property
+    def entropies(self) -> list[float]:
+        """How many directions each block's output spreads over; see `spectra.entropies`."""
+        return entropies(self.forward.blocks)
+
 
 def gradients_of(scalar: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
     """Differentiate and keep the graph; zeros for sources that `scalar` does not depend on."""
@@ -90,6 +98,18 @@ def gradients_of(scalar: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
         return [torch.zeros_like(source) for source in sources]
     found = torch.autograd.grad(scalar, list(sources), retain_graph=True, materialize_grads=True)
     return list(found)
+
+
+@contextmanager
+def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a network into train or evaluation mode for a while, then each of its modules back."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

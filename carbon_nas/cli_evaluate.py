@@ -1,0 +1,179 @@
+"""The part of the command line that evaluates architectures without a search: scores for those that ask."""
+
+import json
+import math
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from carbon_nas import plugins
+from carbon_nas.errors import ConfigurationError
+from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, require_data
+from carbon_nas.interfaces import SearchSpace
+from carbon_nas.search.ranking import aggregate, combined, unusable
+
+if TYPE_CHECKING:  # torch is loaded only by those that need it
+    from carbon_nas.evaluate.score_batch import Scored
+
+Settings = TypeVar("Settings")
+SHOWN = 20
+PROXIES = ",".join(ScoreSettings().proxies)
+
+
+def add_evaluate_commands(app: typer.Typer) -> None:
+    """Put the commands of this module into the command line."""
+    app.command("score")(score)
+
+
+def score(  # noqa: PLR0913, PLR0917 -- the options of a command
+    space: Annotated[str, typer.Option(help="The search space.")] = "nasbench201",
+    space_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the space; may be repeated.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many architectures to draw at random.")] = 100,
+    archs: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Score these, one a line, instead of random ones.")
+    ] = None,
+    proxies: Annotated[str, typer.Option(help="The zero-cost proxies, separated by commas.")] = PROXIES,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of a data set, to score on its images instead of noise.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Which data set lies in --data.")] = "cifar10",
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in the minibatch.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the sample, the minibatch and the initial weights.")] = 0,
+    device: Annotated[str, typer.Option(help='Such as "cpu", "cuda" or "cuda:1".')] = "cpu",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each; for a GPU 1 is best.")] = 1,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Score architectures by zero-cost proxies, without training or a running search."""
+    options = _options(space_option or [])
+    settings = _checked(
+        ScoreSettings, "score", proxies=_names(proxies), batch_size=batch_size, inputs=_inputs(data)
+    )
+    task = None if data is None else _checked(TaskSettings, "task", dataset=dataset, data_dir=data)
+    if task is not None:
+        require_data(task)
+    made: SearchSpace = plugins.build("spaces", space, options, key="space")
+    chosen = _drawn(made, count, seed) if archs is None else _read(archs, made)
+
+    from carbon_nas.evaluate.score_batch import ScoreRequest, score_batch  # noqa: PLC0415 -- loads torch
+
+    request = ScoreRequest(space, options, settings, task, seed, device)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        shown = progress.add_task("scoring", total=len(chosen))
+        found = score_batch(request, chosen, workers=workers, done=lambda n: progress.advance(shown, n))
+    if as_json:
+        print(json.dumps(_summary(found)))
+    else:
+        _print(found, settings.proxies)
+
+
+def _summary(found: "list[Scored]") -> dict[str, object]:
+    """Give what `--json` prints. A score that is no finite number is null; `unusable` counts these."""
+    pool = {each.arch: each.values for each in found}
+    together = aggregate(pool)
+    return {
+        "scores": [
+            {
+                "arch": each.arch,
+                "proxies": {
+                    **{name: value if math.isfinite(value) else None for name, value in each.values.items()},
+                    "aggregate": together[each.arch],
+                },
+                "seconds": each.seconds,
+            }
+            for each in found
+        ],
+        "seconds_by_proxy": _seconds_by_proxy(found),
+        "aggregate_of": combined(pool),
+        "unusable": unusable(pool),
+    }
+
+
+def _print(found: "list[Scored]", proxies: Sequence[str]) -> None:
+    pool = {each.arch: each.values for each in found}
+    together = aggregate(pool)
+    best = sorted(found, key=lambda each: -together[each.arch])[:SHOWN]
+    console = Console()
+    table = Table(box=None)
+    table.add_column("rank", justify="right")
+    table.add_column("architecture", overflow="fold")
+    for name in ("aggregate", *proxies):
+        table.add_column(name, justify="right")
+    for place, each in enumerate(best, 1):
+        values = [together[each.arch], *(each.values[name] for name in proxies)]
+        table.add_row(str(place), each.arch, *(f"{value:.4g}" for value in values))
+    console.print(table, highlight=False)
+    seconds = sum(each.seconds for each in found)
+    console.print(
+        f"{len(best)} best of {len(found)} by the log-rank sum of {', '.join(combined(pool))}; "
+        f"{seconds / len(found):.2f} s each: "
+        + ", ".join(f"{name} {spent / len(found):.2f}" for name, spent in _seconds_by_proxy(found).items()),
+        highlight=False,
+    )
+    for name, missing in unusable(pool).items():
+        if missing:
+            console.print(f"{name} says nothing of {missing}; they rank last by it.", highlight=False)
+
+
+def _seconds_by_proxy(found: "list[Scored]") -> dict[str, float]:
+    names = dict.fromkeys(name for each in found for name in each.seconds_by_proxy)
+    return {name: sum(each.seconds_by_proxy.get(name, 0.0) for each in found) for name in names}
+
+
+def _drawn(space: SearchSpace, count: int, seed: int) -> list[str]:
+    """Draw `count` different architectures; fewer if a thousand draws in a row bring nothing new."""
+    rng, drawn, futile = random.Random(seed), dict[str, None](), 0
+    while len(drawn) < count and futile < 1000:
+        before = len(drawn)
+        drawn[space.sample(rng)] = None
+        futile = 0 if len(drawn) > before else futile + 1
+    return list(drawn)
+
+
+def _read(source: str, space: SearchSpace) -> list[str]:
+    """Read architectures, one a line, from a file or standard input."""
+    file = Path(source)
+    try:
+        text = sys.stdin.read() if source == "-" else file.read_text(encoding="utf-8")
+        found = [line.strip() for line in text.splitlines() if line.strip()]
+        for arch in found:
+            space.encode(arch)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read it: {error.strerror}", file=file) from error
+    except ValueError as error:
+        raise ConfigurationError(str(error), file=file) from error
+    if not found:
+        raise ConfigurationError("no architecture in it; one a line is expected", file=file)
+    return found
+
+
+def _inputs(data: Path | None) -> str:
+    return "noise" if data is None else "images"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _options(pairs: list[str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigurationError(f"expected KEY=VALUE, got {pair!r}", key="--space-option")
+        found[name] = value
+    return found
+
+
+def _checked(settings: type[Settings], key: str, **values: object) -> Settings:
+    checked: Settings = plugins.check_options(settings, values, key=key)
+    return checked

@@ -1,0 +1,74 @@
+"""`carbon-nas score`, through the real command line."""
+
+import json
+
+import pytest
+from daemon_process import cli
+
+from carbon_nas.errors import EX_CONFIG
+from carbon_nas.search.ranking import aggregate
+
+SMALL = ("--space-option", "channels=4", "--space-option", "cells=1", "--batch-size", "8")
+CELL = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|"
+DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+
+
+def scores(*arguments, **options):
+    done = cli("score", *SMALL, "--json", *arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def values(found):
+    return {each["arch"]: each["proxies"] for each in found["scores"]}
+
+
+def test_workers_and_company_change_no_score(tmp_path):
+    proxies = ("--proxies", "flops,synflow,naswot")
+    alone = scores(*proxies, "--count", "5", "--seed", "3")
+    assert len(alone["scores"]) == 5
+    listed = tmp_path / "cells.txt"
+    listed.write_text("\n".join(reversed(values(alone))) + "\n")
+    again = scores(*proxies, "--archs", str(listed), "--workers", "2", "--seed", "3")
+    assert [each["arch"] for each in again["scores"]] == list(reversed(values(alone)))
+    assert values(again) == values(alone)
+    raw = {arch: {n: v for n, v in each.items() if n != "aggregate"} for arch, each in values(alone).items()}
+    assert {arch: each["aggregate"] for arch, each in values(alone).items()} == aggregate(raw)
+    assert alone["seconds_by_proxy"].keys() == {"flops", "synflow", "naswot"}
+    assert sum(each["seconds"] for each in alone["scores"]) == pytest.approx(
+        sum(alone["seconds_by_proxy"].values()), rel=0.2
+    )
+
+
+def test_what_is_no_number_is_null_and_counted():
+    found = scores("--archs", "-", "--proxies", "naswot,flops", stdin=f"{CELL}\n{DEAD}\n\n")
+    assert values(found)[DEAD]["naswot"] is None
+    assert values(found)[CELL]["naswot"] > 0
+    assert found["unusable"] == {"flops": 0, "naswot": 1}
+
+
+def test_a_person_sees_the_best_first():
+    done = cli("score", *SMALL, "--archs", "-", "--proxies", "flops,naswot", stdin=f"{DEAD}\n{CELL}\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("nor_conv_3x3~0|+|skip") < done.stdout.index("|none~0|+|none~0")
+    assert "naswot says nothing of 1; they rank last by it." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        (("--proxies", "synflo"), "", "did you mean 'synflow'?"),
+        (("--archs", "-"), "foo\n", "'foo' is no cell of nasbench201"),
+        (("--archs", "-"), "\n", "no architecture in it"),
+        (("--archs", "nowhere.txt"), "", "nowhere.txt: cannot read it"),
+        (("--space", "nasbench"), "", "none of the spaces is named 'nasbench'"),
+        (("--space-option", "cells"), "", "expected KEY=VALUE, got 'cells'"),
+        (("--data", "nowhere"), "", "no folder nowhere/cifar-10-batches-py"),
+        (("--device", "cuda:99"), "", "'cuda:99' cannot be used"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, stdin, said):
+    done = cli("score", *arguments, stdin=stdin)
+    assert done.returncode in (1, EX_CONFIG)
+    assert said in done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
