@@ -33,7 +33,10 @@ DATA_SETS: Mapping[str, DataSet] = {
 """The data sets by name. Those not shipped are read by torchvision, from its own layout; "image-folder" is any set
 of equally large pictures, in one folder for each class."""
 
-PROXIES = ("params", "flops", "grad_norm", "synflow", "naswot")
+PROXIES = (
+    *("params", "flops", "grad_norm", "synflow", "naswot"),
+    *("swap", "meco", "zen", "az_expressivity", "az_progressivity", "az_trainability"),
+)
 """The zero-cost proxies by name; `carbon_nas.evaluate.proxies` computes them."""
 
 
@@ -68,7 +71,7 @@ class ScoreSettings(BaseModel):
 
     model_config = STRICT
 
-    proxies: tuple[str, ...] = PROXIES
+    proxies: tuple[str, ...] = ("params", "flops", "grad_norm", "synflow", "naswot")
     batch_size: Annotated[int, Field(ge=2)] = 64
     inputs: Literal["noise", "images"] = "images"
 

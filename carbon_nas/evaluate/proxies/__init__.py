@@ -8,13 +8,17 @@ so only ranks within a pool may be combined, and a value that is not a finite nu
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from carbon_nas.evaluate.proxies.az_nas import az_expressivity, az_progressivity, az_trainability
 from carbon_nas.evaluate.proxies.flops import flops
 from carbon_nas.evaluate.proxies.grad_norm import grad_norm
-from carbon_nas.evaluate.proxies.initialisation import Initialise, as_built
+from carbon_nas.evaluate.proxies.initialisation import Initialise, as_built, standard_normal
+from carbon_nas.evaluate.proxies.meco import meco
 from carbon_nas.evaluate.proxies.naswot import naswot
 from carbon_nas.evaluate.proxies.params import params
 from carbon_nas.evaluate.proxies.passes import Passes
+from carbon_nas.evaluate.proxies.swap import swap
 from carbon_nas.evaluate.proxies.synflow import synflow
+from carbon_nas.evaluate.proxies.zen import zen
 
 
 class Proxy(NamedTuple):
@@ -34,4 +38,10 @@ TABLE: Mapping[str, Proxy] = {
     "grad_norm": Proxy(grad_norm),
     "synflow": Proxy(synflow),
     "naswot": Proxy(naswot),
+    "swap": Proxy(swap),
+    "meco": Proxy(meco),
+    "zen": Proxy(zen, standard_normal),
+    "az_expressivity": Proxy(az_expressivity),
+    "az_progressivity": Proxy(az_progressivity),
+    "az_trainability": Proxy(az_trainability),
 }

@@ -15,9 +15,9 @@ def naswot(passes: Passes) -> float:
     """Give log |det K|, K [B, B] summed over all ReLUs in float64; the labels are not used."""
     kernel = torch.zeros(*[len(passes.images)] * 2, dtype=torch.float64, device=passes.images.device)
     for output in passes.forward.rectified:
-        active = (output.detach() > 0).flatten(1).to(torch.float32)  # counts below 2^24 are exact
+        active = output.detach().flatten(1).sign()  # one where active; counts below 2^24 are exact
         both = active @ active.T
-        ones = active.sum(1)
+        ones = both.diagonal()
         neither = active.shape[1] - ones[:, None] - ones[None, :] + both
         kernel += both + neither
     return float(torch.linalg.slogdet(kernel).logabsdet)

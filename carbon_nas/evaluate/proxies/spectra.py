@@ -30,12 +30,14 @@ def entropies(maps: Sequence[Tensor]) -> list[float]:
 
 def smallest_eigenvalue(matrices: Tensor) -> Tensor:
     """Give the smallest eigenvalue of each of symmetric [K, C, C]."""
-    return torch.linalg.eigvalsh(matrices)[:, 0]
+    ascending: Tensor = torch.linalg.eigvalsh(matrices)
+    return ascending[:, 0]
 
 
 def largest_singular(matrices: Tensor) -> Tensor:
     """Give the largest singular value of each of [K, rows, columns]."""
-    return torch.linalg.matrix_norm(matrices, 2)
+    largest: Tensor = torch.linalg.matrix_norm(matrices, 2)
+    return largest
 
 
 def _covariance(rows: Tensor) -> Tensor:
@@ -45,6 +47,6 @@ def _covariance(rows: Tensor) -> Tensor:
 
 
 def _entropy(covariances: Tensor) -> Tensor:
-    values = torch.linalg.eigvalsh(covariances).clamp(min=0)  # rounding puts zeros on either side
+    values: Tensor = torch.linalg.eigvalsh(covariances).clamp(min=0)  # rounding puts zeros on either side
     shares = values / values.sum(1, keepdim=True)
     return -(shares * torch.log(shares + 1e-8)).sum(1)

@@ -1,0 +1,44 @@
+"""How independent the network's channels are (Jiang et al., NeurIPS 2023, MeCo).
+
+For one image the correlation matrix [C, C] of the channels of a module's output has a smallest eigenvalue, from 0
+(a channel is a combination of others, or constant) to 1 (they have nothing in common). The score is the sum over
+all modules, containers included, as in the authors' code; modules without positions add zero.
+"""
+
+import math
+from collections import Counter
+
+import torch
+from torch import Tensor, nn
+
+from carbon_nas.evaluate.proxies.passes import Passes
+from carbon_nas.evaluate.proxies.spectra import by_size, smallest_eigenvalue
+
+
+def meco(passes: Passes) -> float:
+    """Give the sum of smallest eigenvalues; NaN if no output has channels and positions. Labels are not used."""
+    correlations: dict[tuple[int, int], Tensor] = {}
+    times: Counter[tuple[int, int]] = Counter()
+    alive: list[Tensor] = []  # so that no two outputs have the same id
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.dim() < 3 or output[0, 0].numel() < 2:
+            return
+        which = (id(output), output._version)  # noqa: SLF001 -- an activation in place changes its input
+        if which not in correlations:
+            alive.append(output)
+            channels = output[0].flatten(1)
+            correlations[which] = torch.corrcoef(channels).reshape(2 * [len(channels)]).nan_to_num(0, 0, 0)
+        times[which] += 1
+
+    hooks = [module.register_forward_hook(keep) for module in passes.network.modules()]
+    try:
+        with torch.no_grad():
+            passes.network(passes.images[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not correlations:
+        return math.nan
+    values = by_size(smallest_eigenvalue, list(correlations.values()))
+    return sum(value * times[which] for which, value in zip(correlations, values, strict=True))
