@@ -116,6 +116,7 @@ class Daemon:
 
     def snapshot(self) -> Snapshot:
         """Give the present state, for metrics and views."""
+        own = self.feed.own_forecast.choice
         return Snapshot(
             version=version("carbon-nas"),
             grid=self.feed.view(self.clock.now()),
@@ -129,6 +130,8 @@ class Daemon:
             last_feed_success=self.feed.last_success,
             reload_successful=self._reload_successful,
             feed_outcomes=dict(self.feed.outcomes),
+            forecaster=None if own is None else own.name,
+            forecast_errors={} if own is None else own.recent_mape,
         )
 
     async def _start(self, stack: AsyncExitStack) -> None:

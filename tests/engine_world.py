@@ -58,6 +58,7 @@ class World:
     def __init__(self, path, start, policy="percentile", **executor):
         self.path = path
         self.clock = SimulatedClock(start)
+        self.true_time = self.clock  # what the boards' counters go by
         self.executor = FakeExecutor(self.clock, **executor)
         name, options = (policy, {}) if isinstance(policy, str) else policy
         self.policy = plugins.build("policies", name, options, key="policy")
@@ -85,6 +86,7 @@ class World:
         self.clock.advance(step)
         await self.feed.refresh()
         self.store.add_readings(self.feed.new_readings())
+        self.engine.restate()
         if samples:
             await self.engine.sample()
         await self.engine.tick()
@@ -98,7 +100,7 @@ class World:
         return (self.clock.now() - self.born).total_seconds() * CONTROLLER_CORES
 
     def _make_engine(self):
-        meters = {slot.gpu_uuid: Board(slot.gpu_uuid, self.clock) for slot in self.executor.capacity()}
+        meters = {slot.gpu_uuid: Board(slot.gpu_uuid, self.true_time) for slot in self.executor.capacity()}
         settings = EngineSettings(1, self.path.parent / "jobs", "nasbench201", train={"epochs": 4})
         bookkeeper = Bookkeeper(
             self.store, self.feed.intensity_at, CpuModel(WATTS), meters, pue=1.0, run_id=self.born.isoformat()

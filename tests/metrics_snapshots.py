@@ -39,6 +39,8 @@ def snapshot(**changes):
         "last_feed_success": NOW - timedelta(minutes=5),
         "reload_successful": True,
         "feed_outcomes": {("csv", "ok"): 9, ("neso", "unavailable"): 1},
+        "forecaster": "blend",
+        "forecast_errors": {"blend": 12.5, "weekly": 30.0, "persistence": None},
     }
     return Snapshot(**(values | changes))
 
@@ -54,4 +56,6 @@ def beginning():
         last_tick=None,
         last_feed_success=None,
         feed_outcomes={},
+        forecaster=None,
+        forecast_errors={},
     )

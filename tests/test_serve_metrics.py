@@ -60,8 +60,12 @@ def test_every_figure_is_the_snapshots():
         ("carbon_nas_feed_requests_total", ("outcome", "ok"), ("provider", "csv")): 9,
         ("carbon_nas_feed_requests_total", ("outcome", "unavailable"), ("provider", "neso")): 1,
         ("carbon_nas_config_last_reload_successful",): 1,
+        ("carbon_nas_forecaster_chosen", ("forecaster", "blend")): 1,
+        ("carbon_nas_forecaster_chosen", ("forecaster", "weekly")): 0,
+        ("carbon_nas_forecast_error_ratio", ("forecaster", "blend")): 0.125,
     }
     assert {key: found.get(key) for key in wanted} == wanted
+    assert ("carbon_nas_forecast_error_ratio", ("forecaster", "persistence")) not in found
     assert sum(key[0] == "carbon_nas_jobs" for key in found) == len(JobKind) * len(JobState)
 
 
@@ -70,6 +74,7 @@ def test_what_is_not_known_is_absent_and_not_zero():
     absent = {
         INTENSITY,
         "carbon_nas_best_quality_ratio",
+        "carbon_nas_forecaster_chosen",
         "carbon_nas_last_tick_timestamp_seconds",
         "carbon_nas_feed_last_success_timestamp_seconds",
     }

@@ -115,7 +115,7 @@ class Feed:
 
     @property
     def last_error(self) -> str | None:
-        """The last failure of a provider, in words. None: never."""
+        """When a provider failed last, and how, in words. None: never."""
         return self._sources.last_error
 
     @property

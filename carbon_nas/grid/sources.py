@@ -45,7 +45,7 @@ class Sources:
     Attributes:
         outcomes: how often each (provider, outcome) was seen; the outcomes are "ok" and those of `OUTCOMES`.
         last_success: when a provider last answered. None: never.
-        last_error: the last failure in words. None: never.
+        last_error: when the last failure was, and what, in words. None: never.
     """
 
     def __init__(
@@ -145,9 +145,10 @@ class Sources:
     def refuse(self, reading: Reading) -> None:
         """Take note of a single reading that cannot be believed."""
         self.outcomes[reading.provider, "implausible"] += 1
-        self.last_error = (
-            f"{reading.provider}: {reading.grams_per_kwh:g} g/kWh at {reading.start:%Y-%m-%dT%H:%MZ} is far "
-            "outside this zone's last days; not used"
+        self._remember(
+            reading.provider,
+            f"{reading.grams_per_kwh:g} g/kWh at {reading.start:%Y-%m-%dT%H:%MZ} is far outside this zone's last"
+            " days; not used",
         )
         self._log.warning("implausible reading", provider=reading.provider, error=self.last_error)
 
@@ -167,7 +168,7 @@ class Sources:
     def _note_failure(self, name: str, error: Exception) -> None:
         outcome = next(word for kind, word in OUTCOMES if isinstance(error, kind))
         self.outcomes[name, outcome] += 1
-        self.last_error = f"{name}: {str(error) or type(error).__name__}"
+        self._remember(name, str(error) or type(error).__name__)
         self._log.warning(
             "grid provider failed",
             provider=name,
@@ -178,6 +179,9 @@ class Sources:
         if not isinstance(error, NoData | BadData):  # those answered, and may know better at the next poll
             self._failures[name] += 1
             self._resume_at[name] = self._clock.now() + timedelta(seconds=self._back_off(name, error))
+
+    def _remember(self, name: str, problem: str) -> None:
+        self.last_error = f"{self._clock.now():%Y-%m-%dT%H:%MZ} {name}: {problem}"
 
     def _back_off(self, name: str, error: Exception) -> float:
         if isinstance(error, RateLimited):

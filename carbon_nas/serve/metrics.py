@@ -43,6 +43,10 @@ class Snapshot:
     last_feed_success: datetime | None
     reload_successful: bool
     feed_outcomes: Mapping[tuple[str, str], int] = field(default_factory=Counter)
+    forecaster: str | None = None  # whose forecast of our own is believed
+    forecast_errors: Mapping[str, float | None] = field(
+        default_factory=dict
+    )  # of each: recent MAPE, per cent
 
 
 class DaemonCollector(Collector):
@@ -56,6 +60,7 @@ class DaemonCollector(Collector):
         now = self._snapshot()
         yield InfoMetricFamily("carbon_nas_build", "The running version", {"version": now.version})
         yield from _grid(now)
+        yield from _forecast(now)
         yield from _work(now)
         yield from _search(now.progress)
         yield from _health(now)
@@ -82,6 +87,25 @@ def _grid(now: Snapshot) -> Iterator[Metric]:
     yield _one_hot("carbon_nas_grid_state", "How well the grid is known", "state", GridState, now.grid.state)
     window = None if now.decision is None else now.decision.window
     yield _one_hot("carbon_nas_window", "What the policy takes the present for", "window", Window, window)
+
+
+def _forecast(now: Snapshot) -> Iterator[Metric]:
+    believed = GaugeMetricFamily(
+        "carbon_nas_forecaster_chosen",
+        "1 for the forecaster that is believed, where no provider forecasts",
+        labels=["forecaster"],
+    )
+    errors = GaugeMetricFamily(
+        "carbon_nas_forecast_error_ratio",
+        "Mean absolute error over the actual value, 24 h ahead, of the last 60 days",
+        labels=["forecaster"],
+    )
+    for name, mape in now.forecast_errors.items():
+        believed.add_metric([name], float(name == now.forecaster))
+        if mape is not None:
+            errors.add_metric([name], mape / 100)
+    yield believed
+    yield errors
 
 
 def _work(now: Snapshot) -> Iterator[Metric]:
