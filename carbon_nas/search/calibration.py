@@ -53,7 +53,8 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the trainings tell. `followed` is the name of the signal by which the search now ranks."""
+    """What the trainings tell. `followed` names the signal that by its rule the search follows, judged here over all
+    scored ones, there over those that wait or are trained."""
 
     trained: int
     scored: int
