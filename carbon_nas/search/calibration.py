@@ -53,8 +53,11 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the trainings tell. `followed` names the signal that by its rule the search follows, judged here over all
-    scored ones, there over those that wait or are trained."""
+    """What the trainings tell.
+
+    `followed` names the signal that by its rule the search follows; judged here over all that are scored, there
+    over those that wait or are trained.
+    """
 
     trained: int
     scored: int
