@@ -13,8 +13,12 @@ s_l = 1 is best: a gradient neither grows nor fades. A block that hands its inpu
 without doing anything, so it scores minus infinity.
 
 Where nothing flows, E_l is not defined and both scores are minus infinity; s_l is zero. A network without blocks
-has none of the terms: NaN. Published for Kaiming's normal weights; ranks hardly depend on it, as all but a few
-convolutions are followed by a normalisation, so these share the passes of other proxies.
+has none of the terms: NaN. A covariance's eigenvalues below zero, which are rounding, count as zero; in the published
+code they make some scores NaN.
+
+Published for Kaiming's normal weights. As built, in NAS-Bench-201's case by PyTorch's own rule, the scores ranked 96 of
+its cells by validation accuracy after 12 epochs at 0.59, 0.64 and 0.57 (Kaiming: 0.44, 0.00, 0.64; final test accuracy:
+0.80, 0.58, 0.42 against 0.70, 0.07, 0.48), and so they share the forward pass that other proxies need anyway.
 """
 
 import math
