@@ -12,7 +12,7 @@ from carbon_nas.errors import ConfigurationError
 OURS = {
     "providers": {"csv", "neso"},
     "policies": {"always", "threshold", "percentile"},
-    "spaces": {"nasbench201"},
+    "spaces": {"mobile", "nasbench201"},
     "controllers": {"random", "reinforce"},
     "executors": {"local"},
 }
@@ -93,7 +93,7 @@ def test_one_part_registered_twice_is_one_part(install):
             "policy.name: none of the policies is named 'precentile' (did you mean 'percentile'?)",
         ),
         ("providers", "nesso", "policy.name: none of the providers is named 'nesso' (did you mean 'neso'?)"),
-        ("spaces", "zzz", "policy.name: none of the spaces is named 'zzz'; known: nasbench201"),
+        ("spaces", "zzz", "policy.name: none of the spaces is named 'zzz'; known: mobile, nasbench201"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_right_one(group, name, said):

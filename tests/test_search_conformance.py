@@ -28,6 +28,12 @@ class TestNasBench201(SpaceConformance):
     options: ClassVar = {"channels": 4, "cells": 1}
 
 
+class TestMobile(SpaceConformance):
+    name = "mobile"
+    options: ClassVar = {"width_multiplier": 0.1, "depth_multiplier": 0.5}
+    side = 32
+
+
 class TestDigitSpace(SpaceConformance):
     name = "the suite's own, not registered"
 

@@ -20,6 +20,9 @@ from carbon_nas.evaluate.proxies.spectra import entropies
 Weighted = nn.Conv2d | nn.Linear
 """The layers whose weights proxies look at."""
 
+Rectifier = nn.ReLU | nn.ReLU6 | nn.SiLU | nn.Hardswish | nn.GELU
+"""The activations whose output is above zero exactly where their input is: a unit is active there."""
+
 
 @dataclass(slots=True)
 class Forward:
@@ -27,7 +30,8 @@ class Forward:
 
     Attributes:
         logits: [B, classes].
-        rectified: the output of each ReLU call, [B, ...], in the order of the calls.
+        rectified: the output of each call of a `Rectifier`, zero instead of what is below it, [B, ...], in the
+            order of the calls.
         outputs: the output of each layer of `Passes.layers`, [B, ...]; None of one that was not reached.
         blocks: the output of each of the network's blocks, [B, C, H, W]; see `blocks_of`.
     """
@@ -127,8 +131,8 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
 def _recorded(network: nn.Module, layers: Sequence[nn.Module], inputs: Tensor) -> Forward:
     made = Forward(logits=torch.empty(0), outputs=[None] * len(layers))
 
-    def keep_rectified(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        made.rectified.append(output)
+    def keep_rectified(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        made.rectified.append(output if isinstance(module, nn.ReLU) else output.detach().relu())
 
     def keep_output(place: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
@@ -141,7 +145,7 @@ def _recorded(network: nn.Module, layers: Sequence[nn.Module], inputs: Tensor) -
             made.blocks.append(output)
 
     hooks = [layer.register_forward_hook(keep_output(place)) for place, layer in enumerate(layers)]
-    hooks += [m.register_forward_hook(keep_rectified) for m in network.modules() if isinstance(m, nn.ReLU)]
+    hooks += [m.register_forward_hook(keep_rectified) for m in network.modules() if isinstance(m, Rectifier)]
     hooks += [block.register_forward_hook(keep_block) for block in blocks_of(network)]
     try:
         made.logits = network(inputs)
