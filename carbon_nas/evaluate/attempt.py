@@ -2,12 +2,15 @@
 
 import os
 import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NoReturn
 
 from carbon_nas.clock import monotonic
-from carbon_nas.errors import CarbonNasError
+from carbon_nas.errors import EX_SUSPENDED, CarbonNasError
 from carbon_nas.evaluate import protocol
-from carbon_nas.evaluate.protocol import Outcome, Progress
-from carbon_nas.evaluate.signals import StopRequest
+from carbon_nas.evaluate.protocol import EX_FENCED, Outcome, Progress
+from carbon_nas.evaluate.signals import Lines, StopRequest
 from carbon_nas.model import Evaluation, JobSpec, RunState
 
 REPORT_SECONDS = 1.0
@@ -43,12 +46,13 @@ class Stopwatch:
 class Attempt:
     """The right to write into a job's directory, as long as the file `attempt` there names it.
 
-    Every method that writes raises `Fenced` if it does not.
+    `lines` is where the job came from. Every method that writes raises `Fenced` if it does not.
     """
 
-    def __init__(self, spec: JobSpec, stop: StopRequest, base_cpu_seconds: float) -> None:
+    def __init__(self, spec: JobSpec, stop: StopRequest, lines: Lines, base_cpu_seconds: float) -> None:
         self.spec = spec
         self._stop = stop
+        self._lines = lines
         self._base_cpu_seconds = base_cpu_seconds
         self._fraction = 0.0
         self._reported_at = -REPORT_SECONDS
@@ -56,6 +60,19 @@ class Attempt:
     def should_stop(self) -> bool:
         """Whether to save and leave."""
         return self._stop.requested
+
+    def leaving_at_once(self) -> AbstractContextManager[None]:
+        """While there is nothing to save: asked to stop within, the process ends there, the job suspended."""
+        return self._stop.leaving_at_once(self.leave)
+
+    def leave(self) -> NoReturn:
+        """End the process, the job suspended as it lies on the disk."""
+        self._lines.close()  # before the outcome: whoever reads it must not send another job
+        try:
+            self.end(RunState.SUSPENDED, "asked to stop")
+        except Fenced:
+            os._exit(EX_FENCED)
+        os._exit(EX_SUSPENDED)
 
     def require_unfenced(self) -> None:
         """Check that no later attempt has begun.
@@ -113,3 +130,18 @@ class Attempt:
         fraction = 1.0 if state is RunState.DONE else self._fraction
         outcome = Outcome(state, reason, self._base_cpu_seconds, cpu_seconds(), fraction)
         protocol.write_outcome(self.spec.directory, self.spec.attempt, outcome)
+
+
+def leave_unstarted(lines: Lines, stop: StopRequest) -> NoReturn:
+    """Suspend the job whose path lies ready, if one does, as it lies on the disk; end the process."""
+    line = lines.next(stop)
+    if line is not None:
+        try:
+            attempt = Attempt(protocol.read_spec(Path(line)), stop, lines, base_cpu_seconds=0.0)
+            attempt.begin()
+            attempt.leave()
+        except Fenced:
+            os._exit(EX_FENCED)
+        except CarbonNasError:
+            pass  # no job there; the next process says so
+    os._exit(EX_SUSPENDED)

@@ -20,11 +20,15 @@ from carbon_nas.evaluate.signals import Lines, StopRequest
 def main() -> int:
     """Serve jobs until the input ends or a signal comes; give the exit status."""
     stop = StopRequest()
-    stop.install()  # before torch is imported: that takes seconds, and a signal may come in them
-    from carbon_nas.evaluate.service import serve  # noqa: PLC0415
+    stop.install()  # before all that takes time: a signal may come at any
+    from carbon_nas.evaluate.attempt import leave_unstarted  # noqa: PLC0415
+
+    lines = Lines(sys.stdin.fileno())
+    with stop.leaving_at_once(lambda: leave_unstarted(lines, stop)):  # importing torch takes seconds
+        from carbon_nas.evaluate.service import serve  # noqa: PLC0415
 
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    return serve(Lines(sys.stdin.fileno()), stop)
+    return serve(lines, stop)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ def _serve_one(
         log.exception("no job in %s", path)
         _refuse(path.parent, error, base_cpu_seconds)
         return None
-    attempt = Attempt(spec, stop, base_cpu_seconds)
+    attempt = Attempt(spec, stop, lines, base_cpu_seconds)
     attempt.begin()
     broken = False
     try:
-        finished = JOBS[spec.kind](attempt, workshop)
+        finished = not stop.requested and JOBS[spec.kind](attempt, workshop)
         state, reason = (RunState.DONE, "done") if finished else (RunState.SUSPENDED, "asked to stop")
     except Fenced:
         raise

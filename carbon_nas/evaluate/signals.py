@@ -7,6 +7,9 @@ the terminal's word to the daemon in front of it, and is ignored.
 import os
 import select
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGABRT)
 
@@ -17,6 +20,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self._waker = -1
+        self._leave: Callable[[], NoReturn] | None = None
 
     def install(self) -> None:
         """Take over the process's signals. A parent may start us with them blocked, so that none is missed."""
@@ -28,6 +32,20 @@ class StopRequest:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
+    @contextmanager
+    def leaving_at_once(self, leave: Callable[[], NoReturn]) -> Iterator[None]:
+        """Within, a signal calls `leave`, which ends the process, in the middle of whatever runs.
+
+        For what takes seconds, asks nobody whether to stop, and has nothing to save: imports, reading a data set.
+        """
+        self._leave = leave
+        if self.requested:
+            self._leave_now()
+        try:
+            yield
+        finally:
+            self._leave = None
+
     def wait_readable(self, descriptor: int) -> bool:
         """Wait until `descriptor` can be read, and say True; False if a stop was requested and it cannot."""
         timeout = 0 if self.requested else None
@@ -36,6 +54,12 @@ class StopRequest:
 
     def _note(self, number: int, frame: object) -> None:
         self.requested = True
+        self._leave_now()
+
+    def _leave_now(self) -> None:
+        leave, self._leave = self._leave, None  # a second signal must not disturb the leaving
+        if leave is not None:
+            leave()
 
 
 class Lines:
