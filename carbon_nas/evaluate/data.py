@@ -95,19 +95,29 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
-def augment(images: Tensor, seed: int, epoch: int, step: int) -> Tensor:
+def alternating_flips(count: int, seed: int, epoch: int) -> Tensor:
+    """Say, int64 [count] of 0 and 1, which images an epoch flips: half of them, and those not flipped the epoch before.
+
+    So two epochs show each image both ways round, which chance does for half of them (arXiv 2404.00498).
+    """
+    return (torch.randint(0, 2, (count,), generator=generator(seed, "flip")) + epoch) % 2
+
+
+def augment(images: Tensor, seed: int, epoch: int, step: int, flip: Tensor | None = None) -> Tensor:
     """Flip half of the images, uint8 [B, planes, H, W], and shift each by up to an eighth of its side.
 
-    What a shift uncovers is black. This is the augmentation of NAS-Bench-201: at 32x32, 4 pixels.
+    Which are flipped is chance, or said by `flip`, int64 [B] of 0 and 1. What a shift uncovers is black. This is the
+    augmentation of NAS-Bench-201: at 32x32, 4 pixels.
     """
     count, planes, side = images.shape[0], images.shape[1], images.shape[2]
     margin = side // 8
     draws = generator(seed, "augment", epoch, step)
     shift = torch.randint(0, 2 * margin + 1, (count, 2), generator=draws).to(images.device)
-    flip = torch.randint(0, 2, (count, 1), generator=draws).to(images.device)
+    if flip is None:
+        flip = torch.randint(0, 2, (count,), generator=draws).to(images.device)
     line = torch.arange(side, device=images.device)
     rows = shift[:, :1] + line
-    columns = shift[:, 1:] + torch.where(flip == 1, line.flip(0), line)
+    columns = shift[:, 1:] + torch.where(flip[:, None] == 1, line.flip(0), line)
     padded = F.pad(images, (margin,) * 4)
     which = torch.arange(count, device=images.device)[:, None, None, None]
     plane = torch.arange(planes, device=images.device)[None, :, None, None]

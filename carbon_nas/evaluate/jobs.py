@@ -72,7 +72,8 @@ def score_job(attempt: Attempt, workshop: Workshop) -> bool:
     """Score each architecture that no attempt has scored yet; say whether all are."""
     spec = attempt.spec
     settings = plugins.check_options(ScoreSettings, spec.score, key="score")
-    scorer = workshop.scorer(spec, settings)
+    with attempt.leaving_at_once():
+        scorer = workshop.scorer(spec, settings)
     known = {evaluation.arch for evaluation in protocol.read_results(spec.directory)}
     for place, arch in enumerate(spec.archs):
         attempt.report(place / len(spec.archs), step=place)
@@ -100,7 +101,9 @@ def train_job(attempt: Attempt, workshop: Workshop) -> bool:
     if protocol.read_results(spec.directory):
         return True  # an earlier attempt did all, and died before it could say so
     settings = plugins.check_options(TrainSettings, spec.train, key="train")
-    task, arch = workshop.task(spec), spec.archs[0]
+    with attempt.leaving_at_once():
+        task = workshop.task(spec)
+    arch = spec.archs[0]
     seed = stable_seed(spec.seed, arch, "train")
     seed_everything(seed)
     network = build_space(spec).build(arch, task.planes, task.classes)
@@ -117,6 +120,8 @@ def train_job(attempt: Attempt, workshop: Workshop) -> bool:
         "flops": flops(passes),
         "epochs": float(training.epoch),
     }
+    if training.micro_batch < settings.batch_size:  # batch normalisation saw less than it was to see
+        values["micro_batch"] = float(training.micro_batch)
     watch = host.watch
     attempt.add_result(Evaluation(arch, JobKind.TRAIN, values, watch.duration_seconds, watch.cpu_seconds))
     return True
@@ -148,7 +153,7 @@ def spec_hash(spec: JobSpec, settings: TrainSettings) -> str:
         dict(spec.space_options),
         spec.seed,
         plugins.check_options(TaskSettings, spec.task, key="task").dataset,
-        settings.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        settings.model_dump(mode="json", exclude={"checkpoint_seconds", "recipe"}),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

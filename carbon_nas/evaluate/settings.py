@@ -6,11 +6,12 @@ them again, with the same classes.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from carbon_nas.errors import ConfigurationError
+from carbon_nas.evaluate.recipes import RECIPES
 from carbon_nas.plugins import suggestion
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +37,7 @@ of equally large pictures, in one folder for each class."""
 PROXIES = (
     *("params", "flops", "grad_norm", "synflow", "naswot"),
     *("swap", "meco", "zen", "az_expressivity", "az_progressivity", "az_trainability"),
+    *("snip", "grasp", "fisher", "l2_norm", "jacov", "epe_nas", "zico"),
 )
 """The zero-cost proxies by name; `carbon_nas.evaluate.proxies` computes them."""
 
@@ -86,21 +88,40 @@ class ScoreSettings(BaseModel):
 class TrainSettings(BaseModel):
     """One training: SGD with Nesterov momentum, the learning rate falling by a cosine to zero.
 
-    `precision` "auto" is bfloat16 on a GPU that has it, float16 on any other, float32 on a CPU. `augment` flips
-    and shifts the images at random. A checkpoint is written at least every `checkpoint_seconds`.
+    `recipe` names the values, in `RECIPES`, that keys not given have instead of their defaults. `warmup` is the share
+    of all steps in which the learning rate first rises to `learning_rate`, by a line. With an `ema_decay` above 0 the
+    weights that are validated are a moving average of those of all steps. `augment` flips and shifts the images at
+    random, with `alternating_flip` each image every other epoch. `precision` "auto" is bfloat16 on a GPU that has it,
+    float16 on any other, float32 on a CPU. A checkpoint is written at least every `checkpoint_seconds`.
     """
 
     model_config = STRICT
 
+    recipe: str | None = None
     epochs: Annotated[int, Field(ge=1)] = 4
     batch_size: Annotated[int, Field(ge=2)] = 128
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     augment: bool = False
+    alternating_flip: bool = False
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {**RECIPES.get(str(given.get("recipe")), {}), **given}
+
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return name if name is None else _require_known(name, "recipe", list(RECIPES))
 
 
 def require_data(task: TaskSettings) -> None:

@@ -1,25 +1,35 @@
 """The training loop: SGD with Nesterov momentum, the learning rate falling by a cosine, mixed precision on a GPU.
 
+A batch that does not fit into the GPU's memory is taken in halves, quarters ..., whose gradients are added up: the
+same step, but for batch normalisation, which then sees the smaller batches. It stays so to the end.
+
 It can stop before any step and go on from there as if nothing had happened: its whole position is `step` and the
 number of epochs validated, because the data's order depends on the seed and the epoch alone (see `data`). On a
 CPU the run that was stopped and resumed gives the same bits as the one that was not.
 """
 
+import logging
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carbon_nas.errors import JobError
-from carbon_nas.evaluate.data import Task, augment, epoch_order
+from carbon_nas.evaluate.averaging import moving_average
+from carbon_nas.evaluate.data import Task, alternating_flips, augment, epoch_order
 from carbon_nas.evaluate.precision import choose_dtype
 from carbon_nas.evaluate.randomness import restore_rng, rng_state
 from carbon_nas.evaluate.settings import TrainSettings
 
 VALIDATION_BATCH = 500
+SMALLEST_BATCH = 2  # batch normalisation is at a loss with one
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
@@ -44,11 +54,13 @@ def run(training: "Training", host: Host) -> bool:
     """Train to the end and say True; or, asked to stop, save at the next step and say False.
 
     Raises:
-        JobError: the loss is no longer a finite number.
+        JobError: the loss is no longer a finite number, or the memory does not hold a batch of two. Nothing is saved
+            then: the checkpoints are those of before.
     """
     while not training.finished:
         stop = host.should_stop()
         if stop or host.save_due():
+            training.require_finite()
             host.save(training)
         if stop:
             return False
@@ -64,7 +76,8 @@ def run(training: "Training", host: Host) -> bool:
 class Training:
     """A network on its way through `settings.epochs` epochs of a task's training images.
 
-    `curve` has one point per epoch: the mean `train_loss`, and `loss` and `accuracy` on the validation images.
+    `curve` has one point per epoch: the mean `train_loss`, and `loss` and `accuracy` on the validation images. A step
+    takes its batch in parts of at most `micro_batch` images: the whole, as long as the memory suffices.
 
     Raises:
         JobError: fewer images than a batch holds, or float16 without a GPU.
@@ -87,10 +100,13 @@ class Training:
             nesterov=True,
         )
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype is torch.float16)
+        self.average = moving_average(network, settings.ema_decay) if settings.ema_decay else None
         self.step = 0
+        self.micro_batch = settings.batch_size
         self.curve: list[dict[str, float]] = []
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)  # of this epoch
-        self._order = (-1, torch.empty(0, dtype=torch.int64))
+        self._unchecked: list[Tensor] = []  # the losses of the last steps, not looked at yet
+        self._order = (-1, torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
 
     @property
     def steps(self) -> int:
@@ -113,19 +129,30 @@ class Training:
         return self.step == (self.epoch + 1) * self.steps_per_epoch
 
     def advance(self) -> None:
-        """Make one step of the optimizer."""
-        place = self.step - self.epoch * self.steps_per_epoch
-        images, labels = self._batch(place)
+        """Make one step of the optimizer.
+
+        Raises:
+            JobError: the memory does not hold a batch of two.
+        """
+        images, labels = self._batch(self.step - self.epoch * self.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._settings.learning_rate * (1 + math.cos(math.pi * self.step / self.steps)) / 2
-        self.network.train()
-        loss = self._loss(images, labels, self._settings.label_smoothing)[0]
-        self.optimizer.zero_grad()
-        torch.autograd.backward(self.scaler.scale(loss))
+            group["lr"] = self.learning_rate(self.step)
+        loss = self._within_memory(lambda: self._backward(images, labels))
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._loss_sum += loss.detach()  # no .item(): it would make the CPU wait for the GPU at each step
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self._loss_sum += loss  # no .item(): it would make the CPU wait for the GPU at each step
+        self._unchecked.append(loss)
         self.step += 1
+
+    def learning_rate(self, step: int) -> float:
+        """Give the learning rate of a step: up by a line during the warm-up, then down by a cosine."""
+        warmup = self._settings.warmup * self.steps
+        if step < warmup:
+            return self._settings.learning_rate * (step + 1) / (warmup + 1)
+        done = (step - warmup) / (self.steps - warmup)
+        return self._settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def mean_loss(self) -> float:
         """Give the mean loss of this epoch's steps so far; zero before the first.
@@ -133,31 +160,32 @@ class Training:
         Raises:
             JobError: it is not a finite number.
         """
+        self.require_finite()
         done = self.step - self.epoch * self.steps_per_epoch
-        mean = self._loss_sum.item() / max(done, 1)
-        if not math.isfinite(mean):
-            raise JobError(
-                f"the loss became {mean} in epoch {self.epoch + 1}; a lower learning_rate may help"
-            )
-        return mean
+        return self._loss_sum.item() / max(done, 1)
+
+    def require_finite(self) -> None:
+        """Look at the losses since the last time; JobError, where one is not a finite number."""
+        losses = torch.stack(self._unchecked).tolist() if self._unchecked else []
+        for step, loss in enumerate(losses, start=self.step - len(losses)):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss became {loss}", step)
+        self._unchecked.clear()
 
     def validate(self, should_stop: Callable[[], bool]) -> None:
-        """Close the epoch with a point of the curve; asked to stop, leave it open: it is done again later."""
+        """Close the epoch with a point of the curve; asked to stop, leave it open: it is done again later.
+
+        Raises:
+            JobError: a loss is not a finite number, or the memory does not hold a batch of two.
+        """
         train_loss = self.mean_loss()
-        self.network.eval()
-        held_out = self._task.validation
-        loss_sum, correct = 0.0, 0
-        for start in range(0, len(held_out), VALIDATION_BATCH):
-            if should_stop():
-                return
-            part = slice(start, start + VALIDATION_BATCH)
-            images, labels = self._task.normalise(held_out.images[part]), held_out.labels[part]
-            with torch.no_grad():
-                loss, logits = self._loss(images, labels)
-            loss_sum += loss.item() * len(labels)
-            correct += int((logits.argmax(1) == labels).sum())
-        count = len(held_out)
-        point = {"loss": loss_sum / count, "accuracy": correct / count}
+        found = self._within_memory(lambda: self._judge(should_stop))
+        if found is None:
+            return
+        count = len(self._task.validation)
+        point = {"loss": found[0] / count, "accuracy": found[1] / count}
+        if not math.isfinite(point["loss"]):
+            raise self._diverged(f"the validation loss became {point['loss']}", self.step - 1)
         self.curve.append({"train_loss": train_loss, **point})
         self._loss_sum.zero_()
 
@@ -170,6 +198,8 @@ class Training:
             "rng": rng_state(),
             "step": self.step,
             "epoch": self.epoch,
+            "average": None if self.average is None else self.average.state_dict(),
+            "micro_batch": self.micro_batch,
             "curve": self.curve,
             "loss_sum": self._loss_sum,
         }
@@ -180,23 +210,89 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         restore_rng(state["rng"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.micro_batch = state["micro_batch"]
         self.step = state["step"]
         self.curve = list(state["curve"])
         self._loss_sum = state["loss_sum"].to(self._device)
 
     def _batch(self, place: int) -> tuple[Tensor, Tensor]:
         if self._order[0] != self.epoch:
-            order = epoch_order(len(self._task.train), self._seed, self.epoch)
-            self._order = (self.epoch, order.to(self._device))
+            count = len(self._task.train)
+            order = epoch_order(count, self._seed, self.epoch).to(self._device)
+            self._order = (
+                self.epoch,
+                order,
+                alternating_flips(count, self._seed, self.epoch).to(self._device),
+            )
         size = self._settings.batch_size
         chosen = self._order[1][place * size : (place + 1) * size]
         images = self._task.train.images[chosen]
         if self._settings.augment:
-            images = augment(images, self._seed, self.epoch, place)
+            flips = self._order[2][chosen] if self._settings.alternating_flip else None
+            images = augment(images, self._seed, self.epoch, place, flips)
         return self._task.normalise(images), self._task.train.labels[chosen]
 
-    def _loss(self, images: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Leave the gradient of the batch's mean loss in the parameters, and give that loss."""
+        self.network.train()
+        self.optimizer.zero_grad()
+        parts = -(-len(labels) // self.micro_batch)
+        total = torch.zeros((), device=self._device)
+        for part, its_labels in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
+            loss = self._loss(self.network, part, its_labels, self._settings.label_smoothing)[0]
+            loss = loss * (len(its_labels) / len(labels))
+            torch.autograd.backward(self.scaler.scale(loss))
+            total += loss.detach()
+        return total
+
+    def _judge(self, should_stop: Callable[[], bool]) -> tuple[float, int] | None:
+        """Give the sum of the losses over the validation images, and how many are right; None if asked to stop."""
+        network = self.network if self.average is None else self.average
+        network.eval()
+        held_out = self._task.validation
+        size = -(-VALIDATION_BATCH * self.micro_batch // self._settings.batch_size)
+        loss_sum, correct = 0.0, 0
+        for start in range(0, len(held_out), size):
+            if should_stop():
+                return None
+            part = slice(start, start + size)
+            images, labels = self._task.normalise(held_out.images[part]), held_out.labels[part]
+            with torch.no_grad():
+                loss, logits = self._loss(network, images, labels)
+            loss_sum += loss.item() * len(labels)
+            correct += int((logits.argmax(1) == labels).sum())
+        return loss_sum, correct
+
+    def _within_memory(self, work: Callable[[], T]) -> T:
+        """Do `work`, again from its beginning with half the `micro_batch` as often as the GPU's memory is exceeded."""
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch <= SMALLEST_BATCH:
+                    raise JobError(
+                        f"out of memory with {self.micro_batch} images at a time: {error}"
+                    ) from error
+            # Out here the error is gone, and with it the tensors that its traceback held.
+            self.micro_batch = -(-self.micro_batch // 2)
+            log.warning(
+                "out of memory at step %d: from now on %d images at a time", self.step, self.micro_batch
+            )
+            self.optimizer.zero_grad()
+            torch.cuda.empty_cache()
+
+    def _diverged(self, what: str, step: int) -> JobError:
+        return JobError(
+            f"{what} in epoch {self.epoch + 1}, at step {step + 1} of {self.steps}, with a learning rate of"
+            f" {self.learning_rate(step):.3g}; a lower learning_rate may help"
+        )
+
+    def _loss(
+        self, network: nn.Module, images: Tensor, labels: Tensor, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         mixed = self._dtype is not torch.float32
         with torch.autocast(self._device.type, dtype=self._dtype if mixed else None, enabled=mixed):
-            logits = self.network(images.to(memory_format=self._layout))
+            logits = network(images.to(memory_format=self._layout))
             return F.cross_entropy(logits, labels, label_smoothing=smoothing), logits
