@@ -1,16 +1,18 @@
 """Measure on NAS-Bench-201 how well the predictor ranks, and what promotion by several rules finds.
 
-    OMP_NUM_THREADS=1 python bench/ranking/run.py predictor|promotion TABLES [--chosen-on] [--runs N]
+    OMP_NUM_THREADS=1 python bench/ranking/run.py predictor|promotion TABLES [--chosen-on | --scores FILE] [--runs N]
 
 Prints Markdown. TABLES holds nb201.csv.gz (accuracies, flops_m, zen_*, tgnas_c10) and nb201_zerocost_suite.csv.gz (the
 scores of NAS-Bench-Suite-Zero). Trainings are seen as one seed's test accuracy and judged by the mean of all seeds;
-`--chosen-on` shows instead what the constants were chosen on: validation accuracy after 12 epochs.
+`--chosen-on` shows instead what the constants were chosen on: validation accuracy after 12 epochs. `--scores` takes
+the cells and their scores from what `carbon-nas score --json` printed.
 """
 
 # ruff: noqa: T201 -- a script that prints its tables
 import argparse
 import csv
 import gzip
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,7 @@ from carbon_nas.search.calibration import spearman
 from carbon_nas.search.pareto import front, hypervolume
 from carbon_nas.search.predictor import expected, predict
 from carbon_nas.search.promotion import promote
-from carbon_nas.search.ranking import aggregate, rank
+from carbon_nas.search.ranking import AGGREGATE, aggregate, rank
 from carbon_nas.search.study import Study, StudySettings
 
 DATASETS = {"c10": "cifar10", "c100": "cifar100", "in16": "ImageNet16-120"}
@@ -75,6 +77,22 @@ def worlds(tables: Path, *, chosen_on: bool) -> Iterator[World]:
                 {row["ops"]: float(row[seen]) / 100 for row in good},
                 {row["ops"]: float(row[true]) / 100 for row in good},
             )
+
+
+def own_worlds(tables: Path, scores: Path) -> Iterator[World]:
+    """Give every data set with scores of our own."""
+    table = {row["arch"]: row for row in read(tables / "nb201.csv.gz")}
+    own = [(table[one["arch"]], one["proxies"]) for one in json.loads(scores.read_text())["scores"]]
+    pool = {
+        row["ops"]: {name: float("nan" if (v := proxies[name]) is None else v) for name in AGGREGATE}
+        for row, proxies in own
+    }
+    for short in DATASETS:
+        seen, true = (
+            {row["ops"]: float(row[f"{short}_{column}"]) / 100 for row, _ in own}
+            for column in ("test_1seed", "test")
+        )
+        yield World(f"{short}, default", pool, seen, true)
 
 
 def mean_and_error(values: list[Any], digits: int, factor: float = 1.0) -> str:
@@ -270,6 +288,7 @@ def main() -> None:
     parser.add_argument("what", choices=["predictor", "promotion"])
     parser.add_argument("tables", type=Path)
     parser.add_argument("--chosen-on", action="store_true")
+    parser.add_argument("--scores", type=Path)
     parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()
     columns = {
@@ -278,7 +297,8 @@ def main() -> None:
     }[given.what]
     print(f"| cells | order | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 2)}")
     table = {"predictor": predictor_table, "promotion": promotion_table}[given.what]
-    for world in worlds(given.tables, chosen_on=given.chosen_on):
+    found = worlds(given.tables, chosen_on=given.chosen_on)
+    for world in own_worlds(given.tables, given.scores) if given.scores else found:
         table(world, given.runs)
 
 
