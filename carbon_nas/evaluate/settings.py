@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from carbon_nas.errors import ConfigurationError
 from carbon_nas.evaluate.recipes import RECIPES
 from carbon_nas.plugins import suggestion
+from carbon_nas.search.ranking import AGGREGATE
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,9 +74,9 @@ class ScoreSettings(BaseModel):
 
     model_config = STRICT
 
-    proxies: tuple[str, ...] = ("params", "flops", "grad_norm", "synflow", "naswot")
+    proxies: tuple[str, ...] = AGGREGATE
     batch_size: Annotated[int, Field(ge=2)] = 64
-    inputs: Literal["noise", "images"] = "images"
+    inputs: Literal["noise", "images"] = "noise"
 
     @field_validator("proxies")
     @classmethod
