@@ -57,19 +57,31 @@ def calls(network, images, kinds=nn.Module, modules=None):
     return seen
 
 
-def ordinary(*, inplace=False):
+class Overwriting(nn.Module):
+    """Changes what its convolution gave in place, and gives it back."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.convolution = nn.Conv2d(1, 5, 3, padding=1)
+
+    def forward(self, images):
+        return self.convolution(images).relu_()
+
+
+def ordinary():
     """A network that is no space's: two convolutions of odd size, the second one halving."""
     torch.manual_seed(3)
     return nn.Sequential(
         nn.Conv2d(1, 5, 3, padding=1),
         nn.BatchNorm2d(5),
-        nn.ReLU(inplace=inplace),
+        nn.ReLU(),
         nn.Conv2d(5, 6, 3, stride=2, padding=1),
-        nn.ReLU(inplace=inplace),
+        nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(6, 7),
-        nn.ReLU(inplace=inplace),
+        nn.ReLU(),
         nn.Linear(7, 10),
     )
 
@@ -82,13 +94,12 @@ def smallest_correlation_eigenvalue(output):
     return min(np.linalg.eigvals(matrix).real)
 
 
-@pytest.mark.parametrize("network", [network_of(MIXED), ordinary(), ordinary(inplace=True)])
+@pytest.mark.parametrize("network", [network_of(MIXED), ordinary(), Overwriting()])
 def test_meco_module_by_module(network, batch):
-    """Containers count again; an activation in place must not spoil what its input showed."""
+    """Containers count again; what is changed in place must not spoil what was seen before."""
     with torch.no_grad():
         maps = [output for _, _, output in calls(network, batch[0][:1]) if output[0, 0].numel() > 1]
     expected = sum(smallest_correlation_eigenvalue(output) for output in maps)
-    assert len(maps) >= 4
     assert expected > 0.1
     assert value("meco", network, *batch) == pytest.approx(expected, rel=1e-4)
 

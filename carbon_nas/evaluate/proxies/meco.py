@@ -28,7 +28,7 @@ def meco(passes: Passes) -> float:
     def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
         if output.dim() < 3 or output[0, 0].numel() < 2:
             return
-        which = (id(output), output._version)  # noqa: SLF001 -- an activation in place changes its input
+        which = (id(output), output._version)  # noqa: SLF001 -- it may be changed in place
         if which not in correlations:
             alive.append(output)
             channels = output[0].flatten(1)
