@@ -9,16 +9,23 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from carbon_nas.evaluate.proxies.az_nas import az_expressivity, az_progressivity, az_trainability
+from carbon_nas.evaluate.proxies.epe_nas import epe_nas
+from carbon_nas.evaluate.proxies.fisher import fisher
 from carbon_nas.evaluate.proxies.flops import flops
 from carbon_nas.evaluate.proxies.grad_norm import grad_norm
+from carbon_nas.evaluate.proxies.grasp import grasp
 from carbon_nas.evaluate.proxies.initialisation import Initialise, as_built, standard_normal
+from carbon_nas.evaluate.proxies.jacov import jacov
+from carbon_nas.evaluate.proxies.l2_norm import l2_norm
 from carbon_nas.evaluate.proxies.meco import meco
 from carbon_nas.evaluate.proxies.naswot import naswot
 from carbon_nas.evaluate.proxies.params import params
 from carbon_nas.evaluate.proxies.passes import Passes
+from carbon_nas.evaluate.proxies.snip import snip
 from carbon_nas.evaluate.proxies.swap import swap
 from carbon_nas.evaluate.proxies.synflow import synflow
 from carbon_nas.evaluate.proxies.zen import zen
+from carbon_nas.evaluate.proxies.zico import zico
 
 
 class Proxy(NamedTuple):
@@ -44,4 +51,11 @@ TABLE: Mapping[str, Proxy] = {
     "az_expressivity": Proxy(az_expressivity),
     "az_progressivity": Proxy(az_progressivity),
     "az_trainability": Proxy(az_trainability),
+    "snip": Proxy(snip),
+    "grasp": Proxy(grasp),
+    "fisher": Proxy(fisher),
+    "l2_norm": Proxy(l2_norm),
+    "jacov": Proxy(jacov),
+    "epe_nas": Proxy(epe_nas),
+    "zico": Proxy(zico),
 }

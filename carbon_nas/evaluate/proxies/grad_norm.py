@@ -4,9 +4,9 @@ The sum, over convolutions and linear layers, of the L2 norm of the weights' gra
 on the minibatch's own statistics: with the initial running ones the value means something else.
 """
 
-from carbon_nas.evaluate.proxies.passes import Passes
+from carbon_nas.evaluate.proxies.passes import Passes, summed
 
 
 def grad_norm(passes: Passes) -> float:
-    """Give sum_l ||dL/dw_l||; a layer that no gradient reaches adds nothing."""
-    return sum(float(gradient.norm()) for gradient in passes.gradients)
+    """Give sum_l ||dL/dw_l||, zero where no gradient arrives; NaN without convolutions and linear layers."""
+    return summed(gradient.norm() for gradient in passes.gradients)

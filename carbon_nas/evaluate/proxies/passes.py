@@ -6,15 +6,18 @@ statistics (train mode): with the initial running ones most proxies rank clearly
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from carbon_nas.evaluate.proxies.normalisation import TwiceDifferentiable
 from carbon_nas.evaluate.proxies.spectra import entropies
 
 Weighted = nn.Conv2d | nn.Linear
@@ -32,14 +35,23 @@ class Forward:
         logits: [B, classes].
         rectified: the output of each call of a `Rectifier`, zero instead of what is below it, [B, ...], in the
             order of the calls.
-        outputs: the output of each layer of `Passes.layers`, [B, ...]; None of one that was not reached.
+        calls: each call of a layer of `Passes.layers` with its output, [B, ...], in the order of the calls.
         blocks: the output of each of the network's blocks, [B, C, H, W]; see `blocks_of`.
     """
 
     logits: Tensor
     rectified: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor | None] = field(default_factory=list)
+    calls: list[tuple[nn.Conv2d | nn.Linear, Tensor]] = field(default_factory=list)
     blocks: list[Tensor] = field(default_factory=list)
+
+
+class Gradients(NamedTuple):
+    """Of the loss, from one pass backward; zeros where none arrives."""
+
+    by_weights: list[Tensor]
+    """Of each layer of `Passes.layers`."""
+    by_outputs: list[Tensor]
+    """By the output of each of `Forward.calls`."""
 
 
 class Passes:
@@ -57,7 +69,11 @@ class Passes:
     @cached_property
     def network(self) -> nn.Module:
         """The copy, in train mode. Whoever changes its weights or hooks it makes a copy of his own."""
-        return copy.deepcopy(self.original).train()
+        network = copy.deepcopy(self.original).train()
+        for module in network.modules():
+            if hasattr(module, "inplace"):  # it would change the output of the layer before, which is kept
+                module.inplace = False  # type: ignore[assignment]  # typed as if a tensor
+        return network
 
     @cached_property
     def layers(self) -> list[nn.Conv2d | nn.Linear]:
@@ -80,9 +96,33 @@ class Passes:
         return F.cross_entropy(self.forward.logits, self.labels)
 
     @cached_property
+    def differentiable(self) -> Gradients:
+        """The gradients with a graph, so that they can be differentiated; those that are zero have none."""
+        return self._backward(create_graph=True)
+
+    @cached_property
+    def _plain(self) -> Gradients:
+        """The gradients without: of the pass that has one if it was made, which gives the same to the bit."""
+        if "differentiable" not in self.__dict__:
+            return self._backward(create_graph=False)
+        by_weights, by_outputs = self.differentiable
+        return Gradients([g.detach() for g in by_weights], [g.detach() for g in by_outputs])
+
+    @property
     def gradients(self) -> list[Tensor]:
         """dLoss/dweight of each layer; zeros where no gradient arrives."""
-        return gradients_of(self.loss, [layer.weight for layer in self.layers])
+        return self._plain.by_weights
+
+    @property
+    def output_gradients(self) -> list[Tensor]:
+        """dLoss/doutput of each of `Forward.calls`; zeros where no gradient arrives."""
+        return self._plain.by_outputs
+
+    def _backward(self, *, create_graph: bool) -> Gradients:
+        weights = [layer.weight for layer in self.layers]
+        outputs = [output for _, output in self.forward.calls]
+        found = gradients_of(self.loss, [*weights, *outputs], create_graph=create_graph)
+        return Gradients(found[: len(weights)], found[len(weights) :])
 
     @cached_property
     def jacobian(self) -> Tensor:
@@ -91,17 +131,30 @@ class Passes:
         return rows.flatten(1)
 
     @cached_property
+    def correlation(self) -> Tensor:
+        """The correlations of the Jacobian's rows, [B, B] in float64; NaN for an image without influence."""
+        return torch.corrcoef(self.jacobian.double())
+
+    @cached_property
     def entropies(self) -> list[float]:
         """How many directions each block's output spreads over; see `spectra.entropies`."""
         return entropies(self.forward.blocks)
 
 
-def gradients_of(scalar: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
+def gradients_of(scalar: Tensor, sources: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
     """Differentiate and keep the graph; zeros for sources that `scalar` does not depend on."""
-    if not scalar.requires_grad:
+    if not (scalar.requires_grad and sources):
         return [torch.zeros_like(source) for source in sources]
-    found = torch.autograd.grad(scalar, list(sources), retain_graph=True, materialize_grads=True)
+    found = torch.autograd.grad(
+        scalar, list(sources), retain_graph=True, create_graph=create_graph, materialize_grads=True
+    )
     return list(found)
+
+
+def summed(terms: Iterable[Tensor]) -> float:
+    """Add up scalars in float64. NaN of none: a network without such parts has no value."""
+    scalars = list(terms)
+    return float(torch.stack(scalars).double().sum()) if scalars else math.nan
 
 
 @contextmanager
@@ -128,27 +181,26 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     return list(max(chains, key=len, default=[]))
 
 
-def _recorded(network: nn.Module, layers: Sequence[nn.Module], inputs: Tensor) -> Forward:
-    made = Forward(logits=torch.empty(0), outputs=[None] * len(layers))
+def _recorded(network: nn.Module, layers: Sequence[nn.Conv2d | nn.Linear], inputs: Tensor) -> Forward:
+    made = Forward(logits=torch.empty(0))
 
     def keep_rectified(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         made.rectified.append(output if isinstance(module, nn.ReLU) else output.detach().relu())
 
-    def keep_output(place: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            made.outputs[place] = output
-
-        return keep
+    def keep_call(layer: nn.Conv2d | nn.Linear, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        made.calls.append((layer, output))
+        return output.view_as(output)  # a sum hands one gradient to all its parts; so the output has its own
 
     def keep_block(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
         if output.dim() == 4:
             made.blocks.append(output)
 
-    hooks = [layer.register_forward_hook(keep_output(place)) for place, layer in enumerate(layers)]
+    hooks = [layer.register_forward_hook(keep_call) for layer in layers]
     hooks += [m.register_forward_hook(keep_rectified) for m in network.modules() if isinstance(m, Rectifier)]
     hooks += [block.register_forward_hook(keep_block) for block in blocks_of(network)]
     try:
-        made.logits = network(inputs)
+        with TwiceDifferentiable():
+            made.logits = network(inputs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,61 @@
+"""How the gradient would grow with the weights (Wang et al., ICLR 2020, arXiv 2002.07376).
+
+The sum over the weights w of convolutions and linear layers of -w (H g), with g = dL/dw and H the second derivative
+of L. The sign is that of Abdelfattah et al. (arXiv 2101.08134), with which larger is better.
+
+Only w (H g) is wanted, not H g, and that saves a third of the work. A layer's output is y = w x + b, and the weights
+times the gradient of anything by them is (y - b) times its gradient by y. Now g appears in the pass forward, by y,
+and in the pass backward, which is linear in w as well: there dL/dx = w dL/dy. So with z = <g, dL/dw>, g held fixed,
+
+    w (H g) = <y - b, dz/dy> + <dL/dy, dz/d(dL/dy)> - |g|^2
+
+summed over the calls of layers, where the last term takes away what z has of dL/dy directly. The layers must be
+called as modules, as `nn.Conv2d` and `nn.Linear` do. Wide and deep cells are badly conditioned: of one of 3x3
+convolutions only, 95 layers, float32 gives two to three digits, whoever computes it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from carbon_nas.evaluate.proxies.passes import Passes, summed
+
+
+def grasp(passes: Passes) -> float:
+    """Give -sum w (H g), zero if no gradient arrives; NaN without convolutions and linear layers."""
+    by_weights, by_outputs = passes.differentiable
+    reached = [gradient for gradient in by_weights if gradient.requires_grad]
+    calls = [
+        (output, _without_bias(layer, output), gradient)
+        for (layer, output), gradient in zip(passes.forward.calls, by_outputs, strict=True)
+        if gradient.requires_grad
+    ]
+    if not reached:
+        return summed(gradient.sum() for gradient in by_weights)
+    forwards, backwards = _second_derivatives(
+        reached, [call[0] for call in calls], [call[2] for call in calls]
+    )
+    terms = [gradient.detach().square().sum() for gradient in reached]
+    for (_, product, gradient), forward, backward in zip(calls, forwards, backwards, strict=True):
+        terms += [-(product * forward).sum(), -(gradient.detach() * backward).sum()]
+    return summed(terms)
+
+
+def _second_derivatives(
+    gradients: list[Tensor], outputs: list[Tensor], output_gradients: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Differentiate <g, dL/dw>, g held fixed, by each output and by each gradient by an output."""
+    found = torch.autograd.grad(
+        gradients,
+        [*outputs, *output_gradients],
+        grad_outputs=[gradient.detach() for gradient in gradients],
+        retain_graph=True,
+        materialize_grads=True,
+    )
+    return list(found[: len(outputs)]), list(found[len(outputs) :])
+
+
+def _without_bias(layer: nn.Conv2d | nn.Linear, output: Tensor) -> Tensor:
+    if layer.bias is None:
+        return output.detach()
+    bias = layer.bias.detach()
+    return output.detach() - (bias[:, None, None] if isinstance(layer, nn.Conv2d) else bias)

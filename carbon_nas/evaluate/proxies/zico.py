@@ -1,0 +1,37 @@
+"""How steady the gradient is from batch to batch (Li et al., ICLR 2023, arXiv 2301.11300).
+
+The sum over convolutions and linear layers of
+
+    log sum over the layer's weights of mean |g| / std g
+
+over the gradients g of batches: here the two halves of the minibatch, each normalised by its own statistics. The
+standard deviation is of the gradient with its sign, as in the authors' code, not of its absolute value. Weights
+without spread are left out, and so is a layer of such weights alone. For two batches the quotient is
+(|a| + |b|) / |a - b|, at least one, so no layer adds less than zero, and zero, which is the score of a disconnected
+network, is below all others.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from carbon_nas.evaluate.proxies.passes import Passes, gradients_of, summed
+
+
+def zico(passes: Passes) -> float:
+    """Give the score, from two passes over half the images each; NaN without convolutions and linear layers."""
+    halves = zip(passes.images.chunk(2), passes.labels.chunk(2), strict=True)
+    weights = [layer.weight for layer in passes.layers]
+    if not weights:
+        return math.nan
+    one, two = (
+        gradients_of(F.cross_entropy(passes.network(images), labels), weights) for images, labels in halves
+    )
+    return summed(_steadiness(a.double(), b.double()) for a, b in zip(one, two, strict=True))
+
+
+def _steadiness(a: Tensor, b: Tensor) -> Tensor:
+    quotients = ((a.abs() + b.abs()) / (a - b).abs())[a != b]
+    return quotients.sum().log() if len(quotients) else torch.zeros((), device=a.device)
