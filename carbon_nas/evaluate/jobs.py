@@ -101,14 +101,14 @@ def train_job(attempt: Attempt, workshop: Workshop) -> bool:
     if protocol.read_results(spec.directory):
         return True  # an earlier attempt did all, and died before it could say so
     settings = plugins.check_options(TrainSettings, spec.train, key="train")
-    with attempt.leaving_at_once():
-        task = workshop.task(spec)
     arch = spec.archs[0]
     seed = stable_seed(spec.seed, arch, "train")
-    seed_everything(seed)
-    network = build_space(spec).build(arch, task.planes, task.classes)
-    training = Training(network, task, settings, seed)
-    host = _TrainingHost(attempt, settings, training)
+    with attempt.leaving_at_once():  # seconds may pass: making its first optimizer, torch imports a lot
+        task = workshop.task(spec)
+        seed_everything(seed)
+        network = build_space(spec).build(arch, task.planes, task.classes)
+        training = Training(network, task, settings, seed)
+        host = _TrainingHost(attempt, settings, training)
     if not run(training, host):
         return False
     passes = Passes(training.network, *images_batch(task, 1, seed))
