@@ -1,5 +1,7 @@
-"""The part of the command line that evaluates architectures without a search: scores for those that ask."""
+"""The part of the command line that is about single architectures: their scores, latencies and trained weights."""
 
+import contextlib
+import dataclasses
 import json
 import math
 import random
@@ -13,10 +15,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from carbon_nas import plugins
+from carbon_nas import plugins, record, state_directory
+from carbon_nas.energy.quantities import significant
+from carbon_nas.energy.settings import EnergySettings
 from carbon_nas.errors import ConfigurationError
 from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, require_data
 from carbon_nas.interfaces import SearchSpace
+from carbon_nas.latency import Latency, LatencyRequest
+from carbon_nas.latency import latency as latency_of
+from carbon_nas.model_export import BEST, export_model
 from carbon_nas.search.ranking import aggregate, combined, unusable
 
 if TYPE_CHECKING:  # torch is loaded only by those that need it
@@ -30,13 +37,20 @@ PROXIES = ",".join(ScoreSettings().proxies)
 def add_evaluate_commands(app: typer.Typer) -> None:
     """Put the commands of this module into the command line."""
     app.command("score")(score)
+    app.command("latency")(latency)
+    app.command("export")(export)
+
+
+Space = Annotated[str, typer.Option(help="The search space.")]
+SpaceOptions = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the space; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def score(  # noqa: PLR0913, PLR0917 -- the options of a command
-    space: Annotated[str, typer.Option(help="The search space.")] = "nasbench201",
-    space_option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the space; may be repeated.")
-    ] = None,
+    space: Space = "nasbench201",
+    space_option: SpaceOptions = None,
     count: Annotated[int, typer.Option(min=1, help="How many architectures to draw at random.")] = 100,
     archs: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Score these, one a line, instead of random ones.")
@@ -51,7 +65,7 @@ def score(  # noqa: PLR0913, PLR0917 -- the options of a command
     device: Annotated[str, typer.Option(help='Such as "cpu", "cuda" or "cuda:1".')] = "cpu",
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each; for a GPU 1 is best.")] = 1,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score architectures by zero-cost proxies, without training or a running search."""
     options = _options(space_option or [])
@@ -74,6 +88,84 @@ def score(  # noqa: PLR0913, PLR0917 -- the options of a command
         print(json.dumps(_summary(found)))
     else:
         _print(found, settings.proxies)
+
+
+def latency(  # noqa: PLR0913 -- the options of a command
+    arch: Annotated[str, typer.Option(help="The architecture, by its text.")],
+    space: Space = "nasbench201",
+    space_option: SpaceOptions = None,
+    device: Annotated[
+        str, typer.Option(help='Such as "cpu" or "cuda:1", measured here; or "pixel2", as published.')
+    ] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of a pass, besides one alone.")] = 1,
+    side: Annotated[int, typer.Option(min=1, help="Height and width of the images.")] = 32,
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
+    watts_per_core: Annotated[
+        float, typer.Option(min=0.1, help="Of a busy CPU core.")
+    ] = EnergySettings.watts_per_core,
+    passes: Annotated[int, typer.Option(min=2, help="Forward passes to time, at least.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0, help="How long to go on timing, at least.")] = 2.0,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what one inference costs: time and energy, measured on this machine or published of another."""
+    request = LatencyRequest(
+        space=space,
+        arch=arch,
+        space_options=_options(space_option or []),
+        side=side,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+        watts_per_core=watts_per_core,
+        passes=passes,
+        seconds=seconds,
+    )
+    found = latency_of(request)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        _print_latency(found)
+
+
+def _print_latency(found: Latency) -> None:
+    table = Table(box=None)
+    for name in ("batch", "median, ms", "middle half, ms", "images/s", "J/image"):
+        table.add_column(name, justify="right")
+    for cost in found.costs:
+        half, batch = cost.quartile_seconds, cost.batch_size
+        table.add_row(
+            "-" if batch is None else str(batch),
+            significant(cost.median_seconds * 1000),
+            "-" if half is None else f"{significant(half[0] * 1000)} to {significant(half[1] * 1000)}",
+            "-" if batch is None else significant(batch / cost.median_seconds),
+            "-" if cost.joules_per_image is None else significant(cost.joules_per_image),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{found.device}: {found.source}. Energy: {found.energy or 'not known'}.")
+    console.print(f"{found.parameters:,} parameters, {found.flops:,} multiply-accumulates an image.")
+
+
+def export(
+    state_dir: Annotated[
+        Path,
+        typer.Option("--state-dir", envvar="STATE_DIRECTORY", help="Where the store and checkpoints are."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model; new, or of an earlier export.")],
+    arch: Annotated[str, typer.Option(help="A trained architecture; by default the most accurate.")] = BEST,
+    data: Annotated[Path | None, typer.Option(help="Where the data set lies, if it has moved.")] = None,
+) -> None:
+    """Write a trained model for use elsewhere: weights, description, ONNX and a card with its emissions."""
+    with contextlib.closing(state_directory.open_for_reading(state_dir)) as store:
+        kept, scores = record.load(store), store.scores()
+    done = export_model(state_dir, kept, scores, arch=arch, out=out, data_dir=data)
+    print(f"{done.arch}\naccuracy {done.accuracy:.2%}; written to {out.resolve()}: {', '.join(done.files)}")
+    if done.missing:
+        print(
+            f"no model.onnx without {', '.join(done.missing)}: pip install 'carbon-nas[export]'",
+            file=sys.stderr,
+        )
 
 
 def _summary(found: "list[Scored]") -> dict[str, object]:

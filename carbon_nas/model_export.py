@@ -1,0 +1,93 @@
+"""From a state directory to a folder with one of its models: weights, description, ONNX and card."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from carbon_nas.errors import ConfigurationError, StoreError
+from carbon_nas.model import JobKind
+from carbon_nas.plugins import suggestion
+from carbon_nas.report import RunRecord, build_report
+from carbon_nas.report.card import account, render_card
+from carbon_nas.report.model import TrainedCandidate
+
+BEST = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written. `missing` are the packages without which there is no `model.onnx`."""
+
+    arch: str
+    accuracy: float | None
+    files: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def export_model(
+    state_dir: Path,
+    record: RunRecord,
+    scores: Mapping[str, Mapping[str, float]],
+    *,
+    arch: str,
+    out: Path,
+    data_dir: Path | None = None,
+) -> Exported:
+    """Write the model of `arch`, or the most accurate if that is `BEST`, into the folder `out`.
+
+    Raises:
+        StoreError: nothing is trained yet.
+        ConfigurationError: `arch` is not trained here.
+        ExportError: its weights are gone, `out` holds other files, or the ONNX network differs.
+    """
+    report = build_report(record)
+    training = choose(report.search.trainings, arch)
+    from carbon_nas.evaluate import export  # noqa: PLC0415 -- loads torch
+
+    export.require_free(out)
+    model = export.restore(
+        state_dir / "jobs" / training.job_id, accuracy=training.accuracy, data_dir=data_dir
+    )
+    results = {job: found for job, found in record.evaluations if found.kind is JobKind.TRAIN}
+    description = {
+        **export.describe(model),
+        "results": _finite(results[training.job_id].values),
+        "proxies": _finite(scores.get(training.arch, {})),
+        "emissions": account(report, record, training),
+    }
+    files = {
+        "model.pt": export.weights(model.network),
+        "architecture.json": json.dumps(description, indent=2, ensure_ascii=False).encode() + b"\n",
+    }
+    missing = export.missing_for_onnx()
+    if not missing:
+        shape = (model.task.planes, model.task.side, model.task.side)
+        files["model.onnx"] = export.to_onnx(model.network, shape)
+    files["README.md"] = render_card(report, training, description, tuple(files)).encode()
+    export.write(out, files)
+    return Exported(training.arch, training.accuracy, tuple(files), tuple(missing))
+
+
+def choose(trainings: Sequence[TrainedCandidate], arch: str) -> TrainedCandidate:
+    """Give the training of `arch`, or the first if that is `BEST`: they come the most accurate first.
+
+    Raises:
+        StoreError: there is none.
+        ConfigurationError: none of them is of `arch`; the text names the nearest.
+    """
+    if not trainings:
+        raise StoreError("no training has finished yet, so there is no model to export")
+    for training in trainings:
+        if arch in {BEST, training.arch}:
+            return training
+    near = suggestion(arch, [training.arch for training in trainings])
+    raise ConfigurationError(
+        f"no finished training is of {arch!r}{near}; {len(trainings)} are, and `carbon-nas report` lists them",
+        key="--arch",
+    )
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
