@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from carbon_nas.errors import JobError
-from carbon_nas.evaluate import checkpoint
+from carbon_nas.evaluate import checkpoint, jobs, protocol
+from carbon_nas.evaluate.attempt import Attempt
 from carbon_nas.evaluate.data import ImageSet, alternating_flips, augment, load_task
 from carbon_nas.evaluate.randomness import seed_everything
 from carbon_nas.evaluate.recipes import RECIPES
 from carbon_nas.evaluate.settings import TaskSettings, TrainSettings
+from carbon_nas.evaluate.signals import Lines, StopRequest
 from carbon_nas.evaluate.train import Training, run
+from carbon_nas.model import JobKind, JobSpec
 from carbon_nas.plugins import check_options
 
 CPU = torch.device("cpu")
@@ -358,3 +361,20 @@ def test_the_smaller_batch_survives_a_cut_and_the_bits_are_the_same(task, tmp_pa
         assert resumed.micro_batch == (8 if step > 3 else 30)
         assert run(resumed, Host(folder))
         assert_same_state(resumed.state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize(("most", "told"), [(1000, {}), (999, {"micro_batch": 500.0})])
+def test_a_result_tells_of_the_smaller_batch(tmp_path, monkeypatch, most, told):
+    class Space:
+        def build(self, arch, planes, classes):
+            return Hungry(most)
+
+    monkeypatch.setattr(jobs, "build_space", lambda spec: Space())
+    train = {"epochs": 1, "batch_size": 1000}
+    spec = JobSpec("job", JobKind.TRAIN, 1, ("any",), "nasbench201", tmp_path, seed=7, train=train)
+    protocol.write_spec(spec)
+    attempt = Attempt(spec, StopRequest(), Lines(-1), base_cpu_seconds=0.0)
+    assert jobs.train_job(attempt, jobs.Workshop())
+    values = protocol.read_results(tmp_path)[0].values
+    assert {name: values[name] for name in values if name == "micro_batch"} == told
+    assert values.keys() - told.keys() == {"accuracy", "loss", "parameters", "flops", "epochs"}
