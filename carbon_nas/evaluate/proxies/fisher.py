@@ -9,19 +9,18 @@ to, so that F_c counts once for each weight of one channel. L is the mean loss, 
 it is what the classifier's bias gives, near zero.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from carbon_nas.evaluate.proxies.differentiation import Call
 from carbon_nas.evaluate.proxies.passes import Passes, summed
 
 
 def fisher(passes: Passes) -> float:
     """Give the sum over all weights, zero where no gradient arrives; NaN without convolutions and linear layers."""
     calls = zip(passes.forward.calls, passes.output_gradients, strict=True)
-    return summed(_information(layer, output.detach(), gradient) for (layer, output), gradient in calls)
+    return summed(_information(call, gradient) for call, gradient in calls)
 
 
-def _information(layer: nn.Conv2d | nn.Linear, output: Tensor, gradient: Tensor) -> Tensor:
-    product = output * gradient
-    by_channel = product if isinstance(layer, nn.Conv2d) else product.movedim(-1, 1)
-    by_image = by_channel.reshape(*by_channel.shape[:2], -1).sum(2)
-    return by_image.square().mean(0).sum() / 2 * layer.weight[0].numel()
+def _information(call: Call, gradient: Tensor) -> Tensor:
+    by_image = call.by_channel(call.output.detach() * gradient).sum(2)
+    return by_image.square().mean(0).sum() / 2 * call.weight[0].numel()

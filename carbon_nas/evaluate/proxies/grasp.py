@@ -9,13 +9,14 @@ and in the pass backward, which is linear in w as well: there dL/dx = w dL/dy. S
 
     w (H g) = <y - b, dz/dy> + <dL/dy, dz/d(dL/dy)> - |g|^2
 
-summed over the calls of layers, where the last term takes away what z has of dL/dy directly. The layers must be
-called as modules, as `nn.Conv2d` and `nn.Linear` do. Wide and deep cells are badly conditioned: of one of 3x3
-convolutions only, 95 layers, float32 gives two to three digits, whoever computes it.
+summed over the calls of layers, where the last term takes away what z has of dL/dy directly. Ask for it before the
+others of the loss's gradient: its pass backward serves them too, with the same result. The second derivative is badly
+conditioned in deep and wide cells: of one of 3x3 convolutions alone, 97 layers, float32 gives two to three digits,
+whoever computes it.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from carbon_nas.evaluate.proxies.passes import Passes, summed
 
@@ -25,18 +26,17 @@ def grasp(passes: Passes) -> float:
     by_weights, by_outputs = passes.differentiable
     reached = [gradient for gradient in by_weights if gradient.requires_grad]
     calls = [
-        (output, _without_bias(layer, output), gradient)
-        for (layer, output), gradient in zip(passes.forward.calls, by_outputs, strict=True)
+        (call, gradient)
+        for call, gradient in zip(passes.forward.calls, by_outputs, strict=True)
         if gradient.requires_grad
     ]
     if not reached:
         return summed(gradient.sum() for gradient in by_weights)
-    forwards, backwards = _second_derivatives(
-        reached, [call[0] for call in calls], [call[2] for call in calls]
-    )
+    outputs, gradients = [call.output for call, _ in calls], [gradient for _, gradient in calls]
+    forwards, backwards = _second_derivatives(reached, outputs, gradients)
     terms = [gradient.detach().square().sum() for gradient in reached]
-    for (_, product, gradient), forward, backward in zip(calls, forwards, backwards, strict=True):
-        terms += [-(product * forward).sum(), -(gradient.detach() * backward).sum()]
+    for (call, gradient), forward, backward in zip(calls, forwards, backwards, strict=True):
+        terms += [-_dot(call.product(), forward), -_dot(gradient.detach(), backward)]
     return summed(terms)
 
 
@@ -54,8 +54,5 @@ def _second_derivatives(
     return list(found[: len(outputs)]), list(found[len(outputs) :])
 
 
-def _without_bias(layer: nn.Conv2d | nn.Linear, output: Tensor) -> Tensor:
-    if layer.bias is None:
-        return output.detach()
-    bias = layer.bias.detach()
-    return output.detach() - (bias[:, None, None] if isinstance(layer, nn.Conv2d) else bias)
+def _dot(one: Tensor, two: Tensor) -> Tensor:
+    return torch.dot(one.reshape(-1), two.reshape(-1))

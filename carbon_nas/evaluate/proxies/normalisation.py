@@ -10,37 +10,30 @@ and <u, D g> has the derivative D u by g (D is symmetric) and, by x, the sum of 
 channel. That takes one fused kernel and three more operations.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
-from torch.overrides import TorchFunctionMode
 
 
-class TwiceDifferentiable(TorchFunctionMode):
-    """While it is on, normalisation by the minibatch's statistics is done by this module's functions.
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    *,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+    **_: Any,
+) -> Tensor:
+    """Do what `F.batch_norm` does in training, to the bit.
 
-    Values and gradients are torch's to the bit. The gradients by weight and bias cannot be differentiated.
+    The gradients by weight and bias cannot be differentiated.
     """
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Take the place of `F.batch_norm` as the modules call it; let all else pass."""
-        given = kwargs or {}
-        if func is F.batch_norm and given.get("training"):
-            result: Tensor = _Normalise.apply(
-                *args, given["weight"], given["bias"], given["momentum"], given["eps"]
-            )
-            return result
-        return func(*args, **given)
+    result: Tensor = _Normalise.apply(x, running_mean, running_var, weight, bias, momentum, eps)
+    return result
 
 
 class _Normalise(Function):
@@ -94,8 +87,8 @@ class _Derivative(Function):
         to_x, to_u, to_g = times * (rest - 2 * u_x * g_x) * scale, times * g_x, times * u_x
         shift = -to_x * mean - to_u * u_ - to_g * g_
         wide = (1, -1) + (1,) * (x.dim() - 2)
-        by_x = torch.addcmul(shift.view(wide), x, to_x.view(wide))
-        by_x.addcmul_(u, to_u.view(wide)).addcmul_(g, to_g.view(wide))
+        by_x = x * to_x.view(wide)
+        by_x.addcmul_(u, to_u.view(wide)).addcmul_(g, to_g.view(wide)).add_(shift.view(wide))
         return by_g, by_x, None if weight is None else count * rest * scale, None, None, None
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carbon_nas.evaluate.proxies.normalisation import TwiceDifferentiable
+from carbon_nas.evaluate.proxies.differentiation import Call, Recording
 from carbon_nas.evaluate.proxies.spectra import entropies
 
 Weighted = nn.Conv2d | nn.Linear
@@ -35,13 +35,13 @@ class Forward:
         logits: [B, classes].
         rectified: the output of each call of a `Rectifier`, zero instead of what is below it, [B, ...], in the
             order of the calls.
-        calls: each call of a layer of `Passes.layers` with its output, [B, ...], in the order of the calls.
+        calls: each call of a layer of `Passes.layers`, in the order of the calls.
         blocks: the output of each of the network's blocks, [B, C, H, W]; see `blocks_of`.
     """
 
     logits: Tensor
     rectified: list[Tensor] = field(default_factory=list)
-    calls: list[tuple[nn.Conv2d | nn.Linear, Tensor]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     blocks: list[Tensor] = field(default_factory=list)
 
 
@@ -119,10 +119,13 @@ class Passes:
         return self._plain.by_outputs
 
     def _backward(self, *, create_graph: bool) -> Gradients:
-        weights = [layer.weight for layer in self.layers]
-        outputs = [output for _, output in self.forward.calls]
-        found = gradients_of(self.loss, [*weights, *outputs], create_graph=create_graph)
-        return Gradients(found[: len(weights)], found[len(weights) :])
+        calls = self.forward.calls
+        by_outputs = gradients_of(self.loss, [call.output for call in calls], create_graph=create_graph)
+        by_weights = [torch.zeros_like(layer.weight, requires_grad=False) for layer in self.layers]
+        with torch.set_grad_enabled(create_graph):
+            for call, gradient in zip(calls, by_outputs, strict=True):
+                by_weights[call.place] = by_weights[call.place] + call.by_weight(gradient)
+        return Gradients(by_weights, by_outputs)
 
     @cached_property
     def jacobian(self) -> Tensor:
@@ -187,21 +190,17 @@ def _recorded(network: nn.Module, layers: Sequence[nn.Conv2d | nn.Linear], input
     def keep_rectified(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         made.rectified.append(output if isinstance(module, nn.ReLU) else output.detach().relu())
 
-    def keep_call(layer: nn.Conv2d | nn.Linear, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        made.calls.append((layer, output))
-        return output.view_as(output)  # a sum hands one gradient to all its parts; so the output has its own
-
     def keep_block(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
         if output.dim() == 4:
             made.blocks.append(output)
 
-    hooks = [layer.register_forward_hook(keep_call) for layer in layers]
-    hooks += [m.register_forward_hook(keep_rectified) for m in network.modules() if isinstance(m, Rectifier)]
+    hooks = [m.register_forward_hook(keep_rectified) for m in network.modules() if isinstance(m, Rectifier)]
     hooks += [block.register_forward_hook(keep_block) for block in blocks_of(network)]
     try:
-        with TwiceDifferentiable():
+        with Recording([layer.weight for layer in layers]) as recording:
             made.logits = network(inputs)
     finally:
         for hook in hooks:
             hook.remove()
+    made.calls = recording.calls
     return made
