@@ -69,7 +69,7 @@ class Scorer:
         canonical = self._space.canonical(arch)
         passes: dict[object, Passes] = {}
         values: dict[str, float] = {}
-        for name in proxies:
+        for name in sorted(proxies, key=list(TABLE).index):  # what one makes, the next may use
             if should_stop():
                 return None
             began = monotonic()

@@ -40,6 +40,7 @@ class Proxy(NamedTuple):
 
 
 TABLE: Mapping[str, Proxy] = {
+    "grasp": Proxy(grasp),  # first: its pass backward, which can be differentiated, serves the others
     "params": Proxy(params, of_shape=True),
     "flops": Proxy(flops, of_shape=True),
     "grad_norm": Proxy(grad_norm),
@@ -52,7 +53,6 @@ TABLE: Mapping[str, Proxy] = {
     "az_progressivity": Proxy(az_progressivity),
     "az_trainability": Proxy(az_trainability),
     "snip": Proxy(snip),
-    "grasp": Proxy(grasp),
     "fisher": Proxy(fisher),
     "l2_norm": Proxy(l2_norm),
     "jacov": Proxy(jacov),
