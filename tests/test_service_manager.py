@@ -88,17 +88,18 @@ def await_training(box: Box, *, after_attempt: int = 0) -> Job:
     return box.until(look, PATIENCE_SECONDS, "no training is under way")
 
 
-def checkpoints(box: Box, job: Job) -> list[tuple[int, int]]:
-    """Give (attempt, step) of the job's checkpoints, oldest first."""
+def checkpoints(box: Box, job: Job) -> list[tuple[int, int, int]]:
+    """Give (attempt, step, epochs validated) of the job's checkpoints, oldest first."""
     manifests = sorted((box.state / "jobs" / job.id / "checkpoints").glob("[0-9]*.json"))
     read = [json.loads(path.read_text()) for path in manifests]
-    return [(manifest["attempt"], manifest["step"]) for manifest in read]
+    return [(manifest["attempt"], manifest["step"], manifest["epoch"]) for manifest in read]
 
 
-def steps_of_attempt(box: Box, job: Job) -> list[int]:
-    """Give every step that the job's present attempt has told of."""
+def told_by_attempt(box: Box, job: Job) -> list[tuple[int, int]]:
+    """Give every (step, epochs validated) that the job's present attempt has told of."""
     lines = (box.state / "jobs" / job.id / "progress.jsonl").read_text().splitlines()
-    return [line["step"] for line in map(json.loads, lines) if line["attempt"] == job.attempt]
+    told = [line for line in map(json.loads, lines) if line["attempt"] == job.attempt]
+    return [(line["step"], line["epoch"]) for line in told]
 
 
 def require_went_on(box: Box, before: Job, *, least_step: int) -> None:
@@ -106,11 +107,11 @@ def require_went_on(box: Box, before: Job, *, least_step: int) -> None:
     after = await_training(box, after_attempt=before.attempt)
     assert (after.id, after.attempt) == (before.id, before.attempt + 1)
     assert after.retries_left == before.retries_left, "a training that saved has cost no retry"
-    attempt, saved_at = checkpoints(box, before)[-1]
+    attempt, *saved = checkpoints(box, before)[-1]
     assert attempt == before.attempt
-    assert saved_at >= least_step
-    told = [step for step in steps_of_attempt(box, after) if step]
-    assert told[0] > saved_at
+    assert saved[0] >= least_step
+    first = next(told for told in told_by_attempt(box, after) if told[0])
+    assert first > tuple(saved), "a step further, or the epoch validated that the stop had left open"
     with box.store() as store:
         steps = [step for step in store.transitions() if step.job_id == before.id]
     assert [step.target for step in steps[-2:]] == [JobState.SUSPENDED, JobState.RUNNING]
