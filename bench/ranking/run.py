@@ -25,7 +25,7 @@ from carbon_nas.search.calibration import spearman
 from carbon_nas.search.pareto import front, hypervolume
 from carbon_nas.search.predictor import expected, predict
 from carbon_nas.search.promotion import promote
-from carbon_nas.search.ranking import AGGREGATE, aggregate, rank
+from carbon_nas.search.ranking import AGGREGATE, aggregate
 from carbon_nas.search.study import Study, StudySettings
 
 DATASETS = {"c10": "cifar10", "c100": "cifar100", "in16": "ImageNet16-120"}
@@ -175,7 +175,8 @@ def at_random(search: Search, room: int) -> list[str]:
 
 def by_log_rank_sum(search: Search, room: int) -> list[str]:
     """Take the best by proxies alone."""
-    return rank({cell: search.world.scores[cell] for cell in search.waiting})[:room]
+    scores = aggregate({cell: search.world.scores[cell] for cell in search.waiting})
+    return sorted(scores, key=lambda cell: (-scores[cell], cell))[:room]
 
 
 def by_dominance(search: Search, room: int) -> list[str]:

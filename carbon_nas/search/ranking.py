@@ -41,12 +41,6 @@ def aggregate(pool: Pool, proxies: Sequence[str] | None = None) -> dict[str, flo
     return dict(zip(archs, total.tolist(), strict=True))
 
 
-def rank(pool: Pool, proxies: Sequence[str] | None = None) -> list[str]:
-    """Give the pool's architectures, best first; equals in the order of their names."""
-    scores = aggregate(pool, proxies)
-    return sorted(scores, key=lambda arch: (-scores[arch], arch))
-
-
 def unusable(pool: Pool) -> dict[str, int]:
     """Count for each of the pool's proxies the architectures of which it says nothing: missing, NaN or infinite."""
     archs = list(pool)
