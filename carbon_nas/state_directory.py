@@ -62,13 +62,15 @@ def require_same_study(store: SqlStore, config: Config) -> None:
     """Refuse to mix in one study what cannot be compared.
 
     Raises:
-        ConfigurationError: the seed, zone, space, data set or training is not what the study was begun with.
+        ConfigurationError: the seed, zone, space, data set, scoring or training is not what the study was begun with.
     """
     identity: Mapping[str, object] = {
         "seed": config.seed,
         "grid.zone": config.grid.zone,
         "space": config.space.model_dump(mode="json"),
         "task.dataset": config.task.dataset,
+        # Scores of another minibatch, or by other proxies, cannot be ranked with those that are kept.
+        "score": config.score.model_dump(mode="json"),
         # Also because a training goes on from its checkpoint only under the settings it was begun with.
         "train": config.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
     }
