@@ -24,8 +24,8 @@ def values(found):
 
 
 def test_workers_and_company_change_no_score(tmp_path):
-    proxies = ("--proxies", "flops,synflow,naswot")
-    alone = scores(*proxies, "--count", "5", "--seed", "3")
+    proxies = ("--proxies", "flops,naswot,grad_norm")  # with two threads grad_norm differs in its last bits
+    alone = scores(*proxies, "--count", "5", "--seed", "3", OMP_NUM_THREADS="2")
     assert len(alone["scores"]) == 5
     listed = tmp_path / "cells.txt"
     listed.write_text("\n".join(reversed(values(alone))) + "\n")
@@ -34,7 +34,7 @@ def test_workers_and_company_change_no_score(tmp_path):
     assert values(again) == values(alone)
     raw = {arch: {n: v for n, v in each.items() if n != "aggregate"} for arch, each in values(alone).items()}
     assert {arch: each["aggregate"] for arch, each in values(alone).items()} == aggregate(raw)
-    assert alone["seconds_by_proxy"].keys() == {"flops", "synflow", "naswot"}
+    assert alone["seconds_by_proxy"].keys() == {"flops", "naswot", "grad_norm"}
     assert sum(each["seconds"] for each in alone["scores"]) == pytest.approx(
         sum(alone["seconds_by_proxy"].values()), rel=0.2
     )

@@ -7,6 +7,7 @@ from torch import nn
 from carbon_nas.evaluate.data import load_task
 from carbon_nas.evaluate.proxies import TABLE
 from carbon_nas.evaluate.proxies.initialisation import kaiming_fan_in, standard_normal
+from carbon_nas.evaluate.score_batch import ScoreRequest, score_batch
 from carbon_nas.evaluate.scoring import Scorer, noise_batch, study_batch
 from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings
 from carbon_nas.search.spaces.nasbench201 import NasBench201, NasBench201Options
@@ -87,6 +88,17 @@ def test_time_is_kept_by_proxy():
     timed.score(CELLS[3], ["naswot"])
     assert timed.seconds_by_proxy["naswot"] > once["naswot"]
     assert timed.seconds_by_proxy["flops"] == once["flops"]
+
+
+def test_one_worker_has_one_thread_and_leaves_the_number_as_it_was():
+    request = ScoreRequest("nasbench201", {"channels": 4, "cells": 1}, ScoreSettings(batch_size=8))
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(3)
+        score_batch(request, CELLS[:2], workers=1, done=lambda _: seen.append(torch.get_num_threads()))
+        assert (seen, torch.get_num_threads()) == ([1, 1], 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_minibatch_is_of_images_or_of_noise():

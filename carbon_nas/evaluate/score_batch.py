@@ -1,7 +1,8 @@
 """Scoring many architectures at once, on one device or on several cores: a process each, one thread each.
 
 On a CPU two processes of one thread do more than one of two: most of a small network's operations are too short
-to be shared. Architectures that compute the same go to the same process, which scores them once.
+to be shared. And sums in another order differ in their last bits, so that one process has one thread too: a score
+does not depend on how many work. Architectures that compute the same go to the same process, which scores them once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,12 +109,24 @@ def _mapper(
     """Give what scores groups of architectures: in this process, or in `workers` others."""
     if workers <= 1:
         worker = _Worker(request, batch, classes)
-        yield lambda groups: map(worker.score, groups)
+        with _one_thread():
+            yield lambda groups: map(worker.score, groups)
         return
     arrays = [tensor.cpu().numpy() for tensor in batch]  # tensors would need shared memory
     start = partial(_start, request, arrays, classes)
     with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
         yield lambda groups: pool.map(_score, groups)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread for a while; whoever embeds this has its own number again afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Worker:
