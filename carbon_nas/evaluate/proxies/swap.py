@@ -1,7 +1,8 @@
 """How many different things the network's units say about the images (Peng et al., ICLR 2024, arXiv 2403.04161).
 
-Each ReLU unit has a pattern, one bit for each image: whether it is active. The score is the number of distinct
-patterns. The paper's regularisation by a target size is left out: the size a search should aim at is not known.
+Each unit of a ReLU or of what spaces have in its place (`Rectifier`) has a pattern, one bit for each image: whether
+it is active, which is above zero. The score is the number of distinct patterns. The paper's regularisation by a
+target size is left out: the size a search should aim at is not known.
 
 The number of images matters. n of them allow 2^n patterns: of those of 16, the paper's number, full-size networks of
 NAS-Bench-201 use up to 64,722 of 65,536. With many of them all units differ, and what is counted is the units: on 96
@@ -20,7 +21,7 @@ IMAGES = 20
 
 
 def swap(passes: Passes) -> float:
-    """Count distinct patterns over the ReLUs of maps [B, C, H, W]; NaN if there are none. Labels are not used."""
+    """Count distinct patterns over the rectifiers' maps [B, C, H, W]; NaN if there are none. Labels are not used."""
     maps = [output.detach()[:IMAGES] for output in passes.forward.rectified if output.dim() == 4]
     if not maps:
         return math.nan

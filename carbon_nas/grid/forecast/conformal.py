@@ -183,9 +183,7 @@ def _bands(past: Hours, errors: Floats, issues: Hours) -> tuple[Floats, Floats]:
 def _edges(past: Hours, errors: Floats, issues: Hours, delay: int) -> Floats:
     """Track the edges of one day ahead, [2, n, 24]; what became of a forecast is known `delay` hours after it."""
     edges = np.full((2, len(issues), DAY), np.nan)
-    edges_past = np.full(
-        (2, len(past), DAY), np.nan
-    )  # those the past forecasts had: from what was known then
+    edges_past = np.full((2, len(past), DAY), np.nan)  # of the past forecasts, from what was known then
     shift, settled = np.zeros((2, 1)), 0
     for moment in np.union1d(past, issues):
         while settled < len(past) and past[settled] + delay <= moment:
