@@ -114,11 +114,9 @@ def show(arguments: argparse.Namespace) -> None:
     table = read_table(arguments.table)
     truth = {name: np.array([table[cell][name] for cell in cells]) for name in TARGETS}
     columns = {name: [pool[cell][name] for cell in cells] for name in pool[cells[0]]}
-    combined = {
-        "AZ-NAS": (pool, AZ_NAS),
-        "aggregate": (pool, AGGREGATE),
-        "aggregate, on noise": (noise, AGGREGATE),
-    }
+    combined = {"AZ-NAS": (pool, AZ_NAS), "aggregate": (pool, AGGREGATE)}
+    if arguments.noise:
+        combined["aggregate, on noise"] = (noise, AGGREGATE)
     for name, (of, names) in combined.items():
         if set(names) <= of[cells[0]].keys():
             ranked = aggregate({cell: of[cell] for cell in cells}, names)
