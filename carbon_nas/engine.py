@@ -296,19 +296,19 @@ class Engine:
         return job
 
     def _specify(self, job: Job) -> JobSpec:
-        train = dict(self._settings.train)
-        if job.epochs is not None:
-            train["epochs"] = job.epochs
+        jobs = self._settings.jobs_directory
         return JobSpec(
             job_id=job.id,
             kind=job.kind,
             attempt=job.attempt,
             archs=job.archs,
             space=self._settings.space,
-            directory=self._settings.jobs_directory / job.id,
+            directory=jobs / job.id,
             seed=self._settings.seed,
             space_options=self._settings.space_options,
             task=self._settings.task,
             score=self._settings.score,
-            train=train,
+            train=self._settings.train,
+            epochs=job.epochs,
+            continues=None if job.continues is None else jobs / job.continues,
         )

@@ -180,7 +180,9 @@ class Job:
     """One unit of work: a batch of architectures to score, or one architecture to train.
 
     `attempt` counts launches and fences runners left over from earlier ones. `deadline` is when the job
-    runs whatever the grid does. `progress` is the share done, 0 to 1.
+    runs whatever the grid does. `progress` is the share done, 0 to 1. `epochs` is a training's fidelity: how many
+    of its schedule's epochs are done when the job is; None for scoring. `continues` is the job that trained the
+    same architecture up to a lower one, None at the lowest.
     """
 
     id: str
@@ -193,7 +195,8 @@ class Job:
     retries_left: int = 2
     deadline: datetime | None = None
     progress: float = 0.0
-    epochs: int | None = None  # the fidelity of a training; None for scoring
+    epochs: int | None = None
+    continues: str | None = None
 
     def overdue(self, now: datetime) -> bool:
         """Whether the job has waited as long as it may."""
@@ -227,7 +230,8 @@ class JobSpec:
     """All that a runner needs to know of a job; written as JSON into the job's directory.
 
     `device` is a torch device. `options` of the space, `task`, `score` and `train` are checked by the room
-    that reads them.
+    that reads them. A training ends after `epochs` of those that `train` plans, or after all of them if that is
+    None; it begins where the job in the directory `continues` ended, if that is given.
     """
 
     job_id: str
@@ -243,6 +247,8 @@ class JobSpec:
     task: Mapping[str, object] = field(default_factory=dict)
     score: Mapping[str, object] = field(default_factory=dict)
     train: Mapping[str, object] = field(default_factory=dict)
+    epochs: int | None = None
+    continues: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,8 +341,8 @@ def test_results_progress_and_specification_reach_where_they_belong(path):
         ("s", "b-s", SCORE),
     }
     spec = specs["t", 1]
-    assert spec.train == {"epochs": 9}
-    assert specs["s", 1].train == {"epochs": 4}
+    assert (spec.epochs, spec.continues) == (9, None)
+    assert specs["s", 1].train == spec.train == {"epochs": 4}
     assert spec.directory == path.parent / "jobs" / "t"
     assert (spec.archs, spec.seed, spec.space, spec.attempt) == (("a-t",), 1, "nasbench201", 1)
 

@@ -289,6 +289,68 @@ def test_a_training_in_a_used_runner_is_the_same(runner, tmp_path, uninterrupted
     assert values["accuracy"] == uninterrupted[0]["curve"][-1]["accuracy"]
 
 
+def rung(before, epochs, name):
+    """Make the job that goes on from `before` up to `epochs`."""
+    folder = before.directory.with_name(name)
+    return replace(
+        before, job_id=name, attempt=1, directory=folder, epochs=epochs, continues=before.directory
+    )
+
+
+def test_trained_rung_by_rung_it_ends_with_the_same_bits(runner, tmp_path, uninterrupted):
+    warm = runner()
+    first = train_spec(tmp_path / "first", epochs=1)
+    assert warm.do(first).state is DONE
+    assert outcome_of(first).fraction == 1.0
+    second = rung(first, 2, "second")
+    warm.send(second)
+    wait_until(lambda: step_of(second) > 45)
+    warm.signal(signal.SIGTERM)
+    assert warm.process.wait(PATIENCE_SECONDS) == EX_SUSPENDED
+    again = next_attempt(second)
+    other = runner()
+    assert other.do(again).state is DONE
+    last = rung(second, 3, "third")
+    assert other.do(last).state is DONE
+    state, evaluation = uninterrupted
+    assert_same(final_state(last), state)
+    found = [protocol.read_results(spec.directory)[0].values for spec in (first, second, last)]
+    assert [values["epochs"] for values in found] == [1, 2, 3]
+    assert [values["accuracy"] for values in found] == [point["accuracy"] for point in state["curve"]]
+    assert found[-1] == evaluation.values
+    assert steps_of(second)[1] >= 40, "the first rung's 40 steps are not made again"
+    assert steps_of(last)[1] >= 80
+    used = [protocol.read_results(spec.directory)[0].cpu_seconds for spec in (first, second, last)]
+    assert used[2] < sum(used) / 2, "each job counts its own work"
+
+
+def test_where_a_rung_has_left_no_checkpoint_the_next_begins_anew(runner, tmp_path, uninterrupted):
+    gone = replace(train_spec(tmp_path / "first"), epochs=2)
+    spec = rung(gone, 3, "second")
+    warm = runner()
+    assert warm.do(spec).state is DONE
+    assert_same(final_state(spec), uninterrupted[0])
+    assert "the training begins anew" in warm.leave()[1]
+
+
+def test_no_training_goes_on_from_another_ones_checkpoint(runner, tmp_path):
+    warm = runner()
+    first = train_spec(tmp_path / "first", epochs=1)
+    assert warm.do(first).state is DONE
+    others = {
+        "arch": {"archs": CELLS[2:3]},
+        "seed": {"seed": 8},
+        "schedule": {"train": {**first.train, "epochs": 4}},
+    }
+    for name, change in others.items():
+        outcome = warm.do(replace(rung(first, 2, name), **change))
+        assert outcome.state is FAILED
+        assert "another job, or the job's settings have changed" in outcome.reason
+    too_far = warm.do(replace(first, directory=tmp_path / "far", epochs=4))
+    assert too_far.state is FAILED
+    assert "a training of 3 epochs cannot pause after 4" in too_far.reason
+
+
 def test_an_overtaken_runner_writes_nothing_more(runner, tmp_path):
     spec = train_spec(tmp_path / "job")
     zombie = runner()

@@ -127,6 +127,7 @@ def test_a_job_is_read_as_it_was_written(store, kind):
         deadline=NOW + HOUR,
         progress=0.1 + 0.2,
         epochs=7,
+        continues="i",
     )
     add_job(store, job)
     plain = add_job(store, make_job("k", kind, created_at=NOW + HOUR))

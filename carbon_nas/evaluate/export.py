@@ -74,7 +74,7 @@ def restore(folder: Path, *, accuracy: float | None, data_dir: Path | None = Non
         raise ExportError(f"no folder of a job at {folder}; the weights of its training are gone with it")
     spec = protocol.read_spec(folder / f"spec-{attempt}.json")
     settings: TrainSettings = plugins.check_options(TrainSettings, spec.train, key="train")
-    state, torch_version = _final(folder / "checkpoints", settings.epochs)
+    state, torch_version = _final(folder / "checkpoints", spec.epochs or settings.epochs)
     if state["curve"][-1]["accuracy"] != accuracy:
         raise ExportError(
             f"the checkpoint in {folder} had accuracy {state['curve'][-1]['accuracy']}, the training {accuracy}"

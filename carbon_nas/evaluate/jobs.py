@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
@@ -21,6 +23,8 @@ from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, TrainSetti
 from carbon_nas.evaluate.train import Training, run
 from carbon_nas.interfaces import SearchSpace
 from carbon_nas.model import Evaluation, JobKind, JobSpec
+
+log = logging.getLogger(__name__)
 
 
 class Workshop:
@@ -89,7 +93,9 @@ def score_job(attempt: Attempt, workshop: Workshop) -> bool:
 
 
 def train_job(attempt: Attempt, workshop: Workshop) -> bool:
-    """Train the one architecture, from the newest checkpoint if there is one; say whether it is trained.
+    """Train the one architecture as far as the job goes; say whether it came so far.
+
+    It begins with the job's newest checkpoint, else with that of the job it continues, else anew.
 
     Raises:
         JobError: not exactly one architecture, or its training cannot go on.
@@ -107,7 +113,7 @@ def train_job(attempt: Attempt, workshop: Workshop) -> bool:
         task = workshop.task(spec)
         seed_everything(seed)
         network = build_space(spec).build(arch, task.planes, task.classes)
-        training = Training(network, task, settings, seed)
+        training = Training(network, task, settings, seed, until=spec.epochs)
         host = _TrainingHost(attempt, settings, training)
     if not run(training, host):
         return False
@@ -144,9 +150,8 @@ def build_space(spec: JobSpec) -> SearchSpace:
 
 
 def spec_hash(spec: JobSpec, settings: TrainSettings) -> str:
-    """Give a hash of all that a training's result depends on; not of where, when and how often it is saved."""
+    """Give a hash of all that a training's result depends on; not of which jobs do it, nor of when it is saved."""
     parts = [
-        spec.job_id,
         spec.kind,
         spec.archs,
         spec.space,
@@ -168,12 +173,13 @@ class _TrainingHost:
         self._interval_seconds = settings.checkpoint_seconds
         self._saved_at = monotonic()
         self._epoch_reported = -1
+        self.watch = Stopwatch()
         state = checkpoint.load_newest(self._folder, self._spec_hash)
-        if state is None:
-            self.watch = Stopwatch()
-        else:
+        if state is not None:
             training.load_state_dict(state)
             self.watch = Stopwatch(state["duration_seconds"], state["cpu_seconds"])
+        elif attempt.spec.continues is not None:
+            self._go_on(training, attempt.spec.continues / "checkpoints")
 
     def should_stop(self) -> bool:
         return self._attempt.should_stop()
@@ -198,12 +204,20 @@ class _TrainingHost:
         if training.epoch != self._epoch_reported or self._attempt.report_due():
             self._report(training)
 
+    def _go_on(self, training: Training, folder: Path) -> None:
+        """Begin where another job ended; what that one measured stays its own."""
+        state = checkpoint.load_newest(folder, self._spec_hash)
+        if state is None:
+            log.warning("no good checkpoint in %s: the training begins anew", folder)
+        else:
+            training.load_state_dict(state)
+
     def _report(self, training: Training) -> None:
         self._epoch_reported = training.epoch
         last = training.curve[-1] if training.curve else {}
         began = training.step > training.epoch * training.steps_per_epoch
         self._attempt.report(
-            training.step / training.steps,
+            training.fraction,
             step=training.step,
             epoch=training.epoch,
             loss=training.mean_loss() if began else last.get("train_loss"),

@@ -76,14 +76,21 @@ def run(training: "Training", host: Host) -> bool:
 class Training:
     """A network on its way through `settings.epochs` epochs of a task's training images.
 
+    It is `finished` after `until` of them, all if that is None. The learning rate is that of the whole way, so that
+    what goes on later, from the state that was kept, is one training and the same as the one that never paused.
     `curve` has one point per epoch: the mean `train_loss`, and `loss` and `accuracy` on the validation images. A step
     takes its batch in parts of at most `micro_batch` images: the whole, as long as the memory suffices.
 
     Raises:
-        JobError: fewer images than a batch holds, or float16 without a GPU.
+        JobError: fewer images than a batch holds, float16 without a GPU, or `until` beyond `settings.epochs`.
     """
 
-    def __init__(self, network: nn.Module, task: Task, settings: TrainSettings, seed: int) -> None:
+    def __init__(
+        self, network: nn.Module, task: Task, settings: TrainSettings, seed: int, *, until: int | None = None
+    ) -> None:
+        self.until = settings.epochs if until is None else until
+        if not 0 < self.until <= settings.epochs:
+            raise JobError(f"a training of {settings.epochs} epochs cannot pause after {self.until}")
         self._device = task.train.images.device
         self._layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
         self._dtype = choose_dtype(settings.precision, self._device)
@@ -119,9 +126,14 @@ class Training:
         return len(self.curve)
 
     @property
+    def fraction(self) -> float:
+        """The share of its steps done, 0 to 1, of those up to `until`."""
+        return self.step / (self.until * self.steps_per_epoch)
+
+    @property
     def finished(self) -> bool:
-        """Whether the last epoch is validated."""
-        return self.epoch == self._settings.epochs
+        """Whether the epoch `until` is validated."""
+        return self.epoch >= self.until
 
     @property
     def epoch_is_over(self) -> bool:

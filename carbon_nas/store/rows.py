@@ -57,6 +57,7 @@ def job(row: RowMapping) -> Job:
         deadline=row["deadline"],
         progress=row["progress"],
         epochs=row["epochs"],
+        continues=row["continues"],
     )
 
 

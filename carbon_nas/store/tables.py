@@ -96,6 +96,7 @@ jobs = Table(
     Column("deadline", UtcDateTime),
     Column("progress", Float, nullable=False),
     Column("epochs", Integer),
+    Column("continues", String),  # another job
     Column("handle", JSON(none_as_null=True)),  # of the running attempt
     Column("observed", Boolean, nullable=False),  # the controller has learnt from it
 )
