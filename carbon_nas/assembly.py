@@ -123,6 +123,7 @@ def searcher_settings(config: Config) -> SearcherSettings:
         controller=config.controller.name,
         study=config.search,
         reward=config.reward,
+        cost=config.score.cost,
         epochs=config.train.epochs,
         max_delay=timedelta(hours=config.jobs.max_delay_hours),
         retries=config.jobs.retries,

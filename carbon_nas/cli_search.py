@@ -3,8 +3,9 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,12 +14,12 @@ from rich.table import Table
 from carbon_nas import plugins, state_directory
 from carbon_nas.errors import StoreError
 from carbon_nas.model import JobKind
-from carbon_nas.search import calibration
+from carbon_nas.search import calibration, cost
 from carbon_nas.search.predictor import Encode
 from carbon_nas.store.sql import SqlStore
 
 NOTES = (
-    "\nrho: Spearman's, with trained quality; in the best 10 %; at equal flops. lost: points of accuracy lost by"
+    "\nrho: Spearman's, with trained quality; in the best 10 %; at equal {cost}. lost: points of accuracy lost by"
     " training only the k best-ranked. The learned predictor is judged on each training by what the others teach."
     " The trained were picked by these scores, so this is the rho of the picked, not of all candidates."
 )
@@ -46,36 +47,47 @@ def calibrate(
     ranking = (
         f"{found.trained} trained of {found.scored} scored; the search now ranks by the {found.followed}."
     )
-    console.print(ranking, _table(found.signals), NOTES, f"\n{found.verdict}", sep="\n")
+    noun = cost.named(found.cost).noun
+    notes = NOTES.format(cost=noun)
+    console.print(ranking, _table(found.signals, noun), notes, f"\n{found.verdict}", sep="\n")
 
 
 def _calibrated(store: SqlStore) -> calibration.Calibration:
-    scores, trainings = store.scores(), store.evaluations(JobKind.TRAIN)
-    results = {found.arch: (found.values["accuracy"], found.values["flops"]) for _, found in trainings}
+    found, identity = [one for _, one in store.evaluations()], _identity(store)
+    chosen = cost.named(identity["score"]["inference_cost"])
+    scores = {one.arch: cost.proxies(one.values) for one in found if one.kind is JobKind.SCORE}
+    costs = cost.known(found, chosen)
+    results = {
+        one.arch: (one.values["accuracy"], costs[one.arch]) for one in found if one.kind is JobKind.TRAIN
+    }
     if not scores.keys() & results.keys():
         raise StoreError(
             f"{len(scores)} scored and {len(results)} trained: nothing to compare yet; "
             "let `carbon-nas run` train some of what it has scored (a dozen tell little, thirty enough)"
         )
-    return calibration.calibrate(scores, results, _encode(store))
+    return calibration.calibrate(scores, results, _encode(identity["space"]), chosen)
 
 
-def _encode(store: SqlStore) -> Encode:
-    """Give the encoding of the space that the study was begun with."""
+def _identity(store: SqlStore) -> Any:
+    """Give the sections that the study was begun with."""
     kept = store.get_meta("identity")
     if kept is None:
         raise StoreError("nothing has run here yet")
-    section = json.loads(kept)["space"]
+    return json.loads(kept)
+
+
+def _encode(section: Mapping[str, Any]) -> Encode:
+    """Give the encoding of a space."""
     space = plugins.build("spaces", section["name"], section.get(section["name"], {}), key="space")
     encode: Encode = space.encode
     return encode
 
 
-def _table(signals: tuple[calibration.Signal, ...]) -> Table:
+def _table(signals: tuple[calibration.Signal, ...], cost_noun: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("\nranked by", overflow="fold")
     lost = [f"lost\nk={k}" for k in calibration.REGRETS]
-    for heading in ("\nrho", "\n95 %", "best\n10 %", "equal\nflops", *lost, "not\nusable"):
+    for heading in ("\nrho", "\n95 %", "best\n10 %", f"equal\n{cost_noun}", *lost, "not\nusable"):
         table.add_column(heading, justify="right")
     for one in signals:
         low_high = "-" if one.interval is None else "{:.2f} to {:.2f}".format(*one.interval)
@@ -85,7 +97,7 @@ def _table(signals: tuple[calibration.Signal, ...]) -> Table:
             _number(one.rho),
             low_high,
             _number(one.rho_top),
-            _number(one.rho_given_flops),
+            _number(one.rho_given_cost),
             *losses,
             str(one.unusable),
         )

@@ -18,7 +18,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from carbon_nas import plugins, secrets
 from carbon_nas.energy.settings import EnergySettings
 from carbon_nas.errors import ConfigurationError
-from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, TrainSettings, require_data
+from carbon_nas.evaluate.settings import (
+    ScoreSettings,
+    TaskSettings,
+    TrainSettings,
+    require_cost,
+    require_data,
+)
 from carbon_nas.grid.feed import FeedSettings
 from carbon_nas.search.study import StudySettings
 from carbon_nas.searcher import RewardOptions
@@ -221,6 +227,9 @@ def check(values: Mapping[str, Any]) -> Config:
         plugins.load("providers", name, key="grid.providers")
     _check_options("grid", "providers", config.grid)
     require_data(config.task)
+    options = config.space.options(config.space.name)
+    space = plugins.build("spaces", config.space.name, options, key="space")
+    require_cost(config.score, config.task, space, options)
     return config
 
 

@@ -313,13 +313,14 @@ class Candidate:
 class Observation:
     """What a controller learns of a trained architecture.
 
+    `inference_cost` is in the base unit of the study's cost, see `search.cost`.
     `emissions_grams` is energy x the zone's reference intensity, not the grams of the hours it ran in: the
     weather is not a property of an architecture.
     """
 
     arch: str
     quality: float
-    inference_flops: float
+    inference_cost: float
     energy_joules: float
     emissions_grams: float
     reward: float

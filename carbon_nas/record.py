@@ -18,6 +18,7 @@ from carbon_nas.errors import StoreError
 from carbon_nas.grid.timeline import Timeline, mean_grams_per_kwh
 from carbon_nas.model import JOULES_PER_KWH, Capabilities, GridState, JobKind, Reading, Slot
 from carbon_nas.report.record import RunRecord
+from carbon_nas.search import cost
 from carbon_nas.store.sql import SqlStore
 
 
@@ -39,6 +40,7 @@ class RunMeta:
     pue: float
     tool_version: str
     config_sha256: str
+    inference_cost: str = cost.FLOPS.name
 
 
 _META: TypeAdapter[RunMeta] = TypeAdapter(RunMeta)
@@ -70,6 +72,7 @@ def keep(
         pue=config.energy.pue,
         tool_version=version("carbon-nas"),
         config_sha256=digest(config),
+        inference_cost=config.score.inference_cost,
     )
     store.set_meta("run", _META.dump_json(meta).decode())
 

@@ -21,6 +21,8 @@ from carbon_nas.model import (
     SearchProgress,
     emissions_grams,
 )
+from carbon_nas.search import cost
+from carbon_nas.search.cost import Cost
 from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.predictor import Encode
 from carbon_nas.search.reward import RewardSettings, observation
@@ -33,26 +35,24 @@ from carbon_nas.store.sql import OPEN_STATES, SqlStore
 class RewardOptions:
     """The `[reward]` section: the exponents of `search.reward`, and what costs are measured against.
 
-    A reference that is not given is taken from the first results and kept: the largest `flops` among the first
-    scored candidates, and the emissions of the first training.
+    A reference that is not given is taken from the first results and kept: the largest cost of an inference
+    among the first scored candidates, and the emissions of the first training.
     """
 
     quality_exponent: float = 1.0
     inference_weight: float = 0.07
     emissions_weight: float = 0.07
-    reference_flops: float | None = None
+    reference_cost: float | None = None
     reference_grams: float | None = None
 
     def __post_init__(self) -> None:
-        flops, grams = self.reference_flops, self.reference_grams
-        self.settings(
-            1.0 if flops is None else flops, 1.0 if grams is None else grams
-        )  # refuses the impossible
+        given = (self.reference_cost, self.reference_grams)
+        self.settings(*(1.0 if one is None else one for one in given))  # refuses the impossible
 
-    def settings(self, reference_flops: float, reference_grams: float) -> RewardSettings:
+    def settings(self, reference_cost: float, reference_grams: float) -> RewardSettings:
         """Complete the references."""
         return RewardSettings(
-            reference_flops,
+            reference_cost,
             reference_grams,
             self.quality_exponent,
             self.inference_weight,
@@ -68,6 +68,7 @@ class SearcherSettings:
     controller: str
     study: StudySettings
     reward: RewardOptions
+    cost: Cost
     epochs: int
     max_delay: timedelta
     retries: int
@@ -123,10 +124,10 @@ class Searcher:
 
     def progress(self) -> SearchProgress:
         """Say how far the search has come."""
-        flops = self._reference_flops()
-        if flops is None:
+        reference = self._reference_cost()
+        if reference is None:
             return SearchProgress(scored=len(self.study.scores), trained=len(self.study.results))
-        return self.study.progress(reference_flops=flops)
+        return self.study.progress(reference_cost=reference)
 
     async def _teach(self) -> None:
         news = self._store.unobserved()
@@ -147,12 +148,12 @@ class Searcher:
         grams = self._reference(
             "reference_grams", self.settings.reward.reference_grams, emissions_grams(energy_joules, intensity)
         )
-        flops = self._reference_flops() or found.values["flops"]
         return observation(
             found,
+            inference_cost=self.study.costs[found.arch],
             energy_joules=energy_joules,
             reference_grams_per_kwh=intensity,
-            settings=self.settings.reward.settings(flops or 1.0, grams or 1.0),
+            settings=self.settings.reward.settings(self._reference_cost() or 1.0, grams or 1.0),
         )
 
     async def _ask(self, slots: int) -> None:
@@ -193,7 +194,9 @@ class Searcher:
         if version == self._seen:
             return
         jobs = self._store.jobs()
-        scores = self._store.scores()
+        found = [one for _, one in self._store.evaluations()]
+        scores = {one.arch: cost.proxies(one.values) for one in found if one.kind is JobKind.SCORE}
+        costs = cost.known(found, self.settings.cost)
         of = _archs(jobs)
         self.study = Study(
             self.settings.study,
@@ -203,20 +206,20 @@ class Searcher:
             unscorable=of(JobKind.SCORE, (JobState.FAILED,)) - scores.keys(),
             promoted=of(JobKind.TRAIN, tuple(JobState)),
             training=of(JobKind.TRAIN, OPEN_STATES),
+            costs=costs,
             results={
-                found.arch: (found.values["accuracy"], found.values["flops"])
-                for _, found in self._store.evaluations(JobKind.TRAIN)
+                one.arch: (one.values["accuracy"], costs[one.arch])
+                for one in found
+                if one.kind is JobKind.TRAIN
             },
             futile_asks=self._futile_asks,
             encode=self._encode,
         )
         self._seen = version
 
-    def _reference_flops(self) -> float | None:
-        scored = [values.get("flops", 0.0) for values in self.study.scores.values()]
-        trained = [flops for _, flops in self.study.results.values()]  # all there is without that proxy
-        first = max([*scored, *trained], default=None)
-        return self._reference("reference_flops", self.settings.reward.reference_flops, first)
+    def _reference_cost(self) -> float | None:
+        first = max(self.study.costs.values(), default=None)
+        return self._reference("reference_cost", self.settings.reward.reference_cost, first)
 
     def _reference(self, name: str, configured: float | None, first: float | None) -> float | None:
         """Give a reference: the configured one, else the first that was known, which is kept for good."""

@@ -27,7 +27,7 @@ def fill(directory, scored, trained):
     score[archs[-1]] = {"flops": flops[archs[-1]], "az_progressivity": float("-inf")}
     with contextlib.closing(SqlStore(directory / DATABASE)) as store:
         store.open()
-        store.set_meta("identity", json.dumps({"space": {"name": "nasbench201"}}))
+        store.set_meta("identity", json.dumps({"space": {"name": "nasbench201"}, "score": {"inference_cost": "flops"}}))
         store.add_candidates([Candidate(arch, "random", START) for arch in archs])
         keep(store, JobKind.SCORE, archs, score)
         for arch in archs[:trained]:
@@ -64,7 +64,7 @@ def test_a_program_is_told_the_figures_and_the_verdict(state):
     told = signals["az_progressivity"]
     low, high = told["interval"]
     assert 0.5 < low < told["rho"] < high < 1
-    assert told["rho_given_flops"] > 0.5
+    assert told["rho_given_cost"] > 0.5
     assert told["rho_top"] is None, "24 trained have no ten in their best tenth"
     assert (told["unusable"], signals["flops"]["unusable"]) == (1, 0)
     assert told["regret"].keys() == {"1", "5", "10"}
@@ -91,7 +91,7 @@ def test_a_person_is_told_the_same_in_80_columns(state):
     ]
     assert row[5:] == [
         "-",
-        f"{told['rho_given_flops']:.2f}",
+        f"{told['rho_given_cost']:.2f}",
         *(f"{100 * r:.1f}" for r in told["regret"].values()),
         "1",
     ]

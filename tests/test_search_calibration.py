@@ -18,6 +18,7 @@ from carbon_nas.search.calibration import (
     spearman,
     verdict,
 )
+from carbon_nas.search.cost import FLOPS as COST
 from carbon_nas.search.predictor import predict
 from carbon_nas.search.ranking import aggregate
 
@@ -110,7 +111,7 @@ def test_regret_is_what_the_best_ranked_lack() -> None:
 def test_the_figures_are_those_of_the_trained_and_their_ranks_those_of_the_pool() -> None:
     pool, results = study(30, noise=0.1)
     pool["999"] = {"p": math.nan}
-    found = calibrate(pool, results, encode)
+    found = calibrate(pool, results, encode, COST)
     signals = by_name(found)
     assert (found.trained, found.scored) == (30, 51)
     assert list(signals) == ["flops", "p", AGGREGATE_NAME, LEARNED_NAME]
@@ -122,27 +123,27 @@ def test_the_figures_are_those_of_the_trained_and_their_ranks_those_of_the_pool(
         assert signals[name].rho == pytest.approx(spearman(np.array([of[a] for a in archs]), quality))
     told = np.array([learned.left_out[a] for a in archs])
     assert signals[LEARNED_NAME].rho == pytest.approx(spearman(told, quality))
-    assert signals["flops"].rho_given_flops is None
+    assert signals["flops"].rho_given_cost is None
     assert signals["p"].regret.keys() == {1, 5, 10}
 
 
 def test_the_best_tenth_is_only_looked_at_where_it_is_ten() -> None:
     for count, there in ((90, False), (100, True)):
-        signals = by_name(calibrate(*study(count, noise=0.1), None))
+        signals = by_name(calibrate(*study(count, noise=0.1), None, COST))
         assert (signals["p"].rho_top is not None) is there
 
 
 def test_trainings_that_were_not_scored_are_left_out() -> None:
     pool, results = study(12, noise=0.1)
-    assert calibrate(pool, {**results, "999": (0.1, 1.0)}, encode).trained == 12
+    assert calibrate(pool, {**results, "999": (0.1, 1.0)}, encode, COST).trained == 12
     with pytest.raises(ValueError, match="none of the scored"):
-        calibrate(pool, {"999": (0.1, 1.0)}, encode)
+        calibrate(pool, {"999": (0.1, 1.0)}, encode, COST)
 
 
 def test_one_training_tells_nothing() -> None:
-    found = calibrate(*study(1, noise=0.1), encode)
+    found = calibrate(*study(1, noise=0.1), encode, COST)
     assert found.verdict == "1 trained are too few to tell anything yet."
-    assert {(one.rho, one.interval, one.rho_top, one.rho_given_flops) for one in found.signals} == {
+    assert {(one.rho, one.interval, one.rho_top, one.rho_given_cost) for one in found.signals} == {
         (None,) * 4
     }
 
@@ -153,15 +154,15 @@ def test_one_training_tells_nothing() -> None:
         (60, 0.05, 0.0, "Scoring works here: the "),
         (12, 0.3, 0.0, "12 trained are too few to tell: the log-rank sum has rho "),
         (200, 1e6, 0.0, "Train at random: the "),
-        (60, 1e6, 3.0, "it may see but size."),
+        (60, 1e6, 3.0, "at equal flops: it may see nothing else."),
     ],
 )
 def test_the_verdict_is_plain(count: int, noise: float, size: float, says: str) -> None:
-    found = calibrate(*study(count, noise, size), None)
+    found = calibrate(*study(count, noise, size), None, COST)
     assert says in found.verdict
     followed = by_name(found)[found.followed]
     assert f"{followed.rho:.2f}" in found.verdict
-    assert found.verdict == verdict(followed, count)
+    assert found.verdict == verdict(followed, count, COST)
 
 
 def test_the_search_follows_what_is_told_it_follows() -> None:
@@ -170,5 +171,5 @@ def test_the_search_follows_what_is_told_it_follows() -> None:
     archs = [f"{i:03}" for i in luck.sample(range(1000), 80)]
     pool = {arch: {"p": luck.random()} for arch in archs}
     results = {arch: (int(arch[0]) / 20 + int(arch[2]) / 30, 1.0) for arch in archs}
-    assert calibrate(pool, results, encode).followed == LEARNED_NAME
-    assert calibrate(pool, dict(list(results.items())[:15]), encode).followed == AGGREGATE_NAME
+    assert calibrate(pool, results, encode, COST).followed == LEARNED_NAME
+    assert calibrate(pool, dict(list(results.items())[:15]), encode, COST).followed == AGGREGATE_NAME

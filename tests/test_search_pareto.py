@@ -42,25 +42,25 @@ def area(values: list[Point], reference: float) -> float:
 
 @given(points)
 def test_the_hypervolume_is_the_area_under_the_staircase(values: list[Point]) -> None:
-    found = hypervolume(values, reference_flops=100.0)
+    found = hypervolume(values, reference_cost=100.0)
     assert found == pytest.approx(area(values, 100.0), abs=1e-12)
     assert 0.0 <= found <= 1.0
 
 
 @given(points, st.tuples(st.floats(0, 1), st.floats(0, 300)))
 def test_it_never_falls_and_only_the_front_counts(values: list[Point], another: Point) -> None:
-    before = hypervolume(values, reference_flops=100.0)
-    assert hypervolume([*values, another], reference_flops=100.0) >= before
+    before = hypervolume(values, reference_cost=100.0)
+    assert hypervolume([*values, another], reference_cost=100.0) >= before
     pool = named(values)
-    assert hypervolume([pool[arch] for arch in front(pool)], reference_flops=100.0) == pytest.approx(before)
+    assert hypervolume([pool[arch] for arch in front(pool)], reference_cost=100.0) == pytest.approx(before)
 
 
 def test_by_hand() -> None:
-    assert hypervolume([(0.5, 50.0)], reference_flops=100.0) == pytest.approx(0.25)
-    assert hypervolume([(0.5, 50.0), (0.9, 80.0)], reference_flops=100.0) == pytest.approx(0.25 + 0.4 * 0.2)
-    assert hypervolume([(1.0, 0.0)], reference_flops=100.0) == 1.0
-    assert hypervolume([(1.0, 100.0)], reference_flops=100.0) == 0.0
-    assert hypervolume([], reference_flops=100.0) == 0.0
+    assert hypervolume([(0.5, 50.0)], reference_cost=100.0) == pytest.approx(0.25)
+    assert hypervolume([(0.5, 50.0), (0.9, 80.0)], reference_cost=100.0) == pytest.approx(0.25 + 0.4 * 0.2)
+    assert hypervolume([(1.0, 0.0)], reference_cost=100.0) == 1.0
+    assert hypervolume([(1.0, 100.0)], reference_cost=100.0) == 0.0
+    assert hypervolume([], reference_cost=100.0) == 0.0
     assert front({}) == []
 
 
@@ -73,10 +73,10 @@ def test_refuses_what_is_no_point(wrong: Point) -> None:
     with pytest.raises(ValueError, match="quality must be within"):
         front({"a": wrong})
     with pytest.raises(ValueError, match="quality must be within"):
-        hypervolume([wrong], reference_flops=1.0)
+        hypervolume([wrong], reference_cost=1.0)
 
 
 @pytest.mark.parametrize("reference", [0.0, -1.0, math.nan, math.inf])
 def test_refuses_a_reference_that_is_none(reference: float) -> None:
-    with pytest.raises(ValueError, match="reference_flops"):
-        hypervolume([(0.5, 1.0)], reference_flops=reference)
+    with pytest.raises(ValueError, match="reference_cost"):
+        hypervolume([(0.5, 1.0)], reference_cost=reference)

@@ -80,6 +80,17 @@ def test_who_has_no_cost_counts_as_dearest() -> None:
     assert promote(3, ["a", "b", "c"], set(), quality, {"a": math.nan, "b": 5.0, "c": 4.0}) == ["c", "b", "a"]
 
 
+@given(st.integers(0, 10**6), st.integers(1, 20), st.floats(1e-9, 1e9))
+def test_the_unit_of_costs_does_not_matter(seed: int, many: int, factor: float) -> None:
+    luck = random.Random(seed)
+    names = [f"a{i}" for i in range(many + 3)]
+    quality = {name: luck.random() for name in names}
+    cost = {name: float(luck.randrange(6)) for name in names}
+    scaled = {name: factor * value for name, value in cost.items()}
+    waiting, known = names[:many], set(names[many:])
+    assert promote(many, waiting, known, quality, scaled) == promote(many, waiting, known, quality, cost)
+
+
 @given(st.integers(0, 10**6), st.integers(1, 14), st.integers(0, 6), st.integers(0, 20))
 def test_each_is_taken_once_whatever_the_order(seed: int, many: int, trained: int, count: int) -> None:
     luck = random.Random(seed)

@@ -126,15 +126,31 @@ class TestPromotions:
 
     def test_the_cheap_end_is_trained_too(self) -> None:
         """Where better is dearer, as proxies have it, trainings are spread over the whole range of costs."""
-        scores = {name: {"proxy": float(name[1:]), "flops": 1e6 * float(name[1:])} for name in self.names}
-        study = Study(StudySettings(minimum_pool=32, train_queue=4), self.names, scores=scores)
-        costs = sorted(float(name[1:]) for name in study.promotions(slots=4))
-        assert costs[0] < 10
-        assert costs[-1] > 30
+        costs = {name: 1e6 * float(name[1:]) for name in self.names}
+        study = Study(
+            StudySettings(minimum_pool=32, train_queue=4), self.names, scores=scored(self.names), costs=costs
+        )
+        chosen = sorted(float(name[1:]) for name in study.promotions(slots=4))
+        assert chosen[0] < 10
+        assert chosen[-1] > 30
+
+    def test_the_unit_of_costs_does_not_matter_and_their_order_does(self) -> None:
+        costs = {name: 1e6 * float(name[1:]) for name in self.names}
+        study = Study(
+            StudySettings(minimum_pool=32, train_queue=4), self.names, scores=scored(self.names), costs=costs
+        )
+        chosen = study.promotions(slots=4)
+        for factor in (1e-9, 1e-3, 7.0):
+            scaled = {name: factor * value for name, value in costs.items()}
+            assert replace(study, costs=scaled).promotions(slots=4) == chosen
+        reverse = {name: -value for name, value in costs.items()}
+        assert replace(study, costs=reverse).promotions(slots=4)[0] == self.names[-1] != chosen[0]
 
     def test_what_is_in_training_counts_as_known(self) -> None:
-        scores = {name: {"proxy": float(name[1:]), "flops": 1e6 * float(name[1:])} for name in self.names}
-        first = Study(StudySettings(minimum_pool=32, train_queue=0), self.names, scores=scores)
+        costs = {name: 1e6 * float(name[1:]) for name in self.names}
+        first = Study(
+            StudySettings(minimum_pool=32, train_queue=0), self.names, scores=scored(self.names), costs=costs
+        )
         promoted = first.promotions(slots=3)
         later = replace(first, promoted=set(promoted), training=set(promoted[1:]))
         later = replace(later, results={promoted[0]: (0.5, 1e6)})
@@ -180,7 +196,7 @@ class TestFinished:
 
 class TestProgress:
     def test_of_nothing(self) -> None:
-        progress = Study(StudySettings()).progress(reference_flops=1e8)
+        progress = Study(StudySettings()).progress(reference_cost=1e8)
         assert (progress.scored, progress.trained, progress.best_arch, progress.best_quality) == (
             0,
             0,
@@ -194,10 +210,10 @@ class TestProgress:
         study = Study(
             StudySettings(), list("abcd"), scored(["a0", "a1"]), promoted=set(results), results=results
         )
-        progress = study.progress(reference_flops=1e8)
+        progress = study.progress(reference_cost=1e8)
         assert (progress.scored, progress.trained) == (2, 3)
         assert (progress.best_arch, progress.best_quality) == ("b", 0.9)
-        assert progress.hypervolume == hypervolume([(0.8, 5e7), (0.9, 6e7)], reference_flops=1e8)
+        assert progress.hypervolume == hypervolume([(0.8, 5e7), (0.9, 6e7)], reference_cost=1e8)
 
 
 @pytest.mark.parametrize(

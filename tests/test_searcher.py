@@ -23,6 +23,7 @@ from carbon_nas.model import (
     Work,
     emissions_grams,
 )
+from carbon_nas.search.cost import FLOPS
 from carbon_nas.search.hosts import make_controller
 from carbon_nas.search.study import StudySettings
 from carbon_nas.searcher import RewardOptions, Searcher, SearcherSettings
@@ -80,12 +81,13 @@ def random_controller():
     return make_controller("random", {}, "nasbench201", {}, 1)
 
 
-def make_settings(study=None, **reward):
+def make_settings(study=None, cost=None, **reward):
     return SearcherSettings(
         zone="GB",
         controller="teacher",
         study=StudySettings(**{**SMALL, **(study or {})}),
         reward=RewardOptions(**reward),
+        cost=cost or FLOPS,
         epochs=3,
         max_delay=10 * HOUR,
         retries=1,
@@ -244,7 +246,7 @@ def test_a_controller_with_nothing_new_ends_the_search_of_new_ones(bench):
 
 def test_a_training_is_learnt_once_by_its_energy_and_not_by_its_weather(bench):
     teacher = Teacher(names(24))
-    made = bench(teacher, make_settings(reference_flops=1e7, reference_grams=100.0))
+    made = bench(teacher, make_settings(reference_cost=1e7, reference_grams=100.0))
     for _ in range(2):
         made.step()
         made.do(JobKind.SCORE)
@@ -286,19 +288,19 @@ def test_references_are_taken_from_the_first_results_and_kept(bench):
     made.do()
     made.step()
     made.searcher.progress()
-    kept = float(made.store.get_meta("reference_flops"))
-    assert kept == max(values["flops"] for values in made.store.scores().values())
+    kept = float(made.store.get_meta("reference_cost"))
+    assert kept == max(values["inference_flops"] for values in made.store.scores().values())
     made.do(joules=7.2e6)
     made.step()
     assert float(made.store.get_meta("reference_grams")) == emissions_grams(7.2e6, REFERENCE)
     for _ in range(4):
         made.do(joules=1e9)
         made.step()
-    assert float(made.store.get_meta("reference_flops")) == kept
+    assert float(made.store.get_meta("reference_cost")) == kept
     assert float(made.store.get_meta("reference_grams")) == emissions_grams(7.2e6, REFERENCE)
 
 
-def test_without_the_flops_proxy_progress_is_told_by_the_trainings_own(bench):
+def test_without_a_scoring_progress_is_told_by_the_cost_that_the_training_reports(bench):
     made = bench(Teacher(names(24)))
     add_job(made.store, make_job("x", JobKind.TRAIN))
     made.do()

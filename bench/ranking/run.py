@@ -229,6 +229,7 @@ def by_study(search: Search, room: int) -> list[str]:
         StudySettings(minimum_pool=1, train_queue=0),
         candidates=list(search.pool()),
         scores=search.pool(),
+        costs={cell: search.flops(cell) for cell in search.pool()},
         promoted=search.known,
         training=set(search.open_),
         results={cell: (found, search.flops(cell)) for cell, found in search.results.items()},
@@ -267,7 +268,7 @@ def searched(world: World, rule: Rule, run: int, reference: float) -> list[float
         if done in TRAININGS:
             points = [(world.true[one], search.flops(one)) for one in search.results]
             best = max(search.results, key=lambda one: search.results[one])
-            found += [hypervolume(points, reference_flops=reference), world.true[best]]
+            found += [hypervolume(points, reference_cost=reference), world.true[best]]
     return found
 
 
@@ -275,7 +276,7 @@ def promotion_table(world: World, runs: int) -> None:
     """Print, after each number of trainings, the share of the whole front's hypervolume, and the best accuracy."""
     everything = {cell: (world.true[cell], world.scores[cell]["flops"]) for cell in world.scores}
     reference = max(flops for _, flops in everything.values())
-    whole = hypervolume([everything[cell] for cell in front(everything)], reference_flops=reference)
+    whole = hypervolume([everything[cell] for cell in front(everything)], reference_cost=reference)
     for name, rule in RULES.items():
         found = np.array([searched(world, rule, run, reference) for run in range(runs)])
         volumes = [mean_and_error(list(found[:, i]), 1, 100 / whole) for i in (0, 2, 4)]

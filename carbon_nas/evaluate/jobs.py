@@ -13,6 +13,7 @@ from carbon_nas.clock import monotonic
 from carbon_nas.errors import JobError
 from carbon_nas.evaluate import checkpoint, protocol
 from carbon_nas.evaluate.attempt import Attempt, Stopwatch
+from carbon_nas.evaluate.costing import Costing
 from carbon_nas.evaluate.data import Task, load_task
 from carbon_nas.evaluate.proxies.flops import flops
 from carbon_nas.evaluate.proxies.params import params
@@ -73,11 +74,12 @@ def prepare_device(spec: JobSpec) -> torch.device:
 
 
 def score_job(attempt: Attempt, workshop: Workshop) -> bool:
-    """Score each architecture that no attempt has scored yet; say whether all are."""
+    """Score each architecture that no attempt has scored yet, and find its cost; say whether all are."""
     spec = attempt.spec
     settings = plugins.check_options(ScoreSettings, spec.score, key="score")
     with attempt.leaving_at_once():
         scorer = workshop.scorer(spec, settings)
+        costing = Costing(spec, build_space(spec), workshop.task(spec), scorer)
     known = {evaluation.arch for evaluation in protocol.read_results(spec.directory)}
     for place, arch in enumerate(spec.archs):
         attempt.report(place / len(spec.archs), step=place)
@@ -87,6 +89,7 @@ def score_job(attempt: Attempt, workshop: Workshop) -> bool:
         values = scorer.score(arch, settings.proxies, attempt.should_stop)
         if values is None:
             return False
+        values[settings.cost.recorded] = costing.find(settings.cost, arch)
         known.add(arch)
         attempt.add_result(Evaluation(arch, JobKind.SCORE, values, watch.duration_seconds, watch.cpu_seconds))
     return True

@@ -11,26 +11,35 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from carbon_nas.errors import ConfigurationError
+from carbon_nas.evaluate import published
 from carbon_nas.evaluate.recipes import RECIPES
+from carbon_nas.interfaces import SearchSpace
 from carbon_nas.plugins import suggestion
+from carbon_nas.search import cost
+from carbon_nas.search.cost import Cost
 from carbon_nas.search.ranking import AGGREGATE
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataSet(NamedTuple):
-    """What is known of a data set before it is read. `folder` is where it lies in `data_dir`; None if shipped."""
+    """What is known of a data set before it is read.
+
+    `folder` is where it lies in `data_dir`; None if shipped. `side` is the height and width of its images; None where
+    the files alone tell.
+    """
 
     folder: str | None
     licence: str
+    side: int | None
 
 
 DATA_SETS: Mapping[str, DataSet] = {
-    "fashion16": DataSet(None, "MIT"),
-    "fashion-mnist": DataSet("FashionMNIST/raw", "MIT"),
-    "cifar10": DataSet("cifar-10-batches-py", "none stated"),
-    "cifar100": DataSet("cifar-100-python", "none stated"),
-    "image-folder": DataSet("train", "the user's own"),
+    "fashion16": DataSet(None, "MIT", 16),
+    "fashion-mnist": DataSet("FashionMNIST/raw", "MIT", 28),
+    "cifar10": DataSet("cifar-10-batches-py", "none stated", 32),
+    "cifar100": DataSet("cifar-100-python", "none stated", 32),
+    "image-folder": DataSet("train", "the user's own", None),
 }
 """The data sets by name. Those not shipped are read by torchvision, from its own layout; "image-folder" is any set
 of equally large pictures, in one folder for each class."""
@@ -70,6 +79,7 @@ class ScoreSettings(BaseModel):
     """The proxies to compute on one minibatch of `batch_size`: Gaussian noise, or images of the data set.
 
     On noise the scores do not depend on any data set; naswot and jacov rank better on images, others hardly.
+    `inference_cost` names what is found out besides, of `search.cost`: what quality is weighed against.
     """
 
     model_config = STRICT
@@ -77,6 +87,12 @@ class ScoreSettings(BaseModel):
     proxies: tuple[str, ...] = AGGREGATE
     batch_size: Annotated[int, Field(ge=2)] = 64
     inputs: Literal["noise", "images"] = "noise"
+    inference_cost: str = cost.FLOPS.name
+
+    @property
+    def cost(self) -> Cost:
+        """The cost by its name."""
+        return cost.named(self.inference_cost)
 
     @field_validator("proxies")
     @classmethod
@@ -84,6 +100,14 @@ class ScoreSettings(BaseModel):
         if not names:
             raise ValueError(f"name at least one proxy of {', '.join(PROXIES)}")
         return tuple(dict.fromkeys(_require_known(name, "proxy", list(PROXIES)) for name in names))
+
+    @field_validator("inference_cost")
+    @classmethod
+    def _known_cost(cls, name: str) -> str:
+        device = cost.named(name).device
+        if device is not None:
+            _require_known(device, "published device", list(published.DEVICES))
+        return name
 
 
 class TrainSettings(BaseModel):
@@ -140,6 +164,29 @@ def require_data(task: TaskSettings) -> None:
             f"no folder {where}: put the unpacked files of {task.dataset} there, as torchvision lays them out",
             key="task.data_dir",
         )
+
+
+def require_cost(
+    score: ScoreSettings, task: TaskSettings, space: SearchSpace, options: Mapping[str, object]
+) -> None:
+    """Check that the cost of an inference can be found for networks of `space`, made with `options`.
+
+    Raises:
+        ConfigurationError: it is one that was published, of other networks or of images of another size.
+    """
+    key, side = "score.inference_cost", DATA_SETS[task.dataset].side
+    if score.cost.device is None:
+        return
+    if side is None:
+        raise ConfigurationError(
+            f"the published latencies are of images of {published.SIDE}x{published.SIDE}, and those of"
+            f" {task.dataset} are only known when they are read",
+            key=key,
+        )
+    try:
+        published.require_benchmark(space, options, side=side)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.problem, key=key) from error
 
 
 def _require_known(name: str, what: str, known: list[str]) -> str:

@@ -16,6 +16,7 @@ from carbon_nas.model import (
     Transition,
     require_utc,
 )
+from carbon_nas.search.cost import FLOPS
 
 
 class ReportError(CarbonNasError, ValueError):
@@ -27,8 +28,8 @@ class RunRecord:
     """All that was kept of a run, as the store knows it.
 
     `entries` holds every revision. `clock_speed` is clock seconds per real second; above 1 the grid's time was
-    replayed. `pue` (power usage effectiveness, ISO/IEC 30134-2) is facility energy / device energy, and is already
-    inside every row's energy.
+    replayed. `inference_cost` is the name of a `search.cost`. `pue` (power usage effectiveness, ISO/IEC 30134-2) is
+    facility energy / device energy, and is already inside every row's energy.
 
     Raises:
         ValueError: the period is empty or not in UTC, or `pue` is below 1.
@@ -55,6 +56,7 @@ class RunRecord:
     energy_model: str
     tool_version: str
     config_sha256: str
+    inference_cost: str = FLOPS.name
     reference_grams_per_kwh: float | None = None
     pue: float = 1.0
     pue_source: str = "not measured: 1.0 counts the devices alone, without the facility's overhead"

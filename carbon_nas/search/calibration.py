@@ -10,6 +10,7 @@ from math import atanh, sqrt, tanh
 
 import numpy as np
 
+from carbon_nas.search.cost import Cost
 from carbon_nas.search.pareto import Point
 from carbon_nas.search.predictor import MARGIN, MINIMUM_TRAININGS, Encode, advantage, predict
 from carbon_nas.search.ranking import Pool, Vector, aggregate, ascending_ranks, column, unusable
@@ -37,7 +38,7 @@ class Signal:
         rho: Spearman's rank correlation with trained quality.
         interval: of rho, 95 % (Bonett & Wright, 2000).
         rho_top: rho within the best 10 % by quality.
-        rho_given_flops: partial rho: what is left when both are told by size.
+        rho_given_cost: partial rho: what is left when both are told by the cost of an inference.
         regret: by k, the quality lost by training only the k best-ranked instead of all, as a share of 1.
         unusable: scored architectures, trained or not, of which it says nothing.
     """
@@ -46,7 +47,7 @@ class Signal:
     rho: float | None
     interval: Interval | None
     rho_top: float | None
-    rho_given_flops: float | None
+    rho_given_cost: float | None
     regret: Mapping[int, float | None]
     unusable: int
 
@@ -55,21 +56,22 @@ class Signal:
 class Calibration:
     """What the trainings tell.
 
-    `followed` names the signal that by its rule the search follows; judged here over all that are scored, there
-    over those that wait or are trained.
+    `cost` names the cost that the search weighs against quality, `followed` the signal that by its rule it follows;
+    judged here over all that are scored, there over those that wait or are trained.
     """
 
     trained: int
     scored: int
+    cost: str
     signals: tuple[Signal, ...]
     followed: str
     verdict: str
 
 
-def calibrate(pool: Pool, results: Mapping[str, Point], encode: Encode | None) -> Calibration:
+def calibrate(pool: Pool, results: Mapping[str, Point], encode: Encode | None, cost: Cost) -> Calibration:
     """Compare every proxy, their log-rank sum and the learned predictor with the qualities in `results`.
 
-    `pool` are all scored architectures; `results` give (quality, flops) of the trained. Those never scored are
+    `pool` are all scored architectures; `results` give (quality, cost) of the trained. Those never scored are
     left out. The learned one is judged on each training by what the others teach.
 
     Raises:
@@ -78,7 +80,7 @@ def calibrate(pool: Pool, results: Mapping[str, Point], encode: Encode | None) -
     archs = sorted(pool.keys() & results.keys())
     if not archs:
         raise ValueError("none of the scored architectures is trained")
-    quality, flops = np.array([results[arch] for arch in archs], dtype=np.float64).T
+    quality, costs = np.array([results[arch] for arch in archs], dtype=np.float64).T
     qualities = dict(zip(archs, quality.tolist(), strict=True))
     summed = aggregate(pool)
     left_out = predict(pool, qualities, encode).left_out
@@ -89,17 +91,22 @@ def calibrate(pool: Pool, results: Mapping[str, Point], encode: Encode | None) -
         LEARNED_NAME: np.array([left_out[arch] for arch in archs]),
     }
     signals = {
-        name: _signal(name, ranking, quality, flops, silent.get(name, 0))
+        name: _signal(name, ranking, quality, costs, silent.get(name, 0))
         for name, ranking in rankings.items()
     }
     ripe = len(archs) >= MINIMUM_TRAININGS and advantage(qualities, summed, left_out) > MARGIN
     followed = LEARNED_NAME if ripe else AGGREGATE_NAME
     return Calibration(
-        len(archs), len(pool), tuple(signals.values()), followed, verdict(signals[followed], len(archs))
+        trained=len(archs),
+        scored=len(pool),
+        cost=cost.name,
+        signals=tuple(signals.values()),
+        followed=followed,
+        verdict=verdict(signals[followed], len(archs), cost),
     )
 
 
-def verdict(signal: Signal, trained: int) -> str:
+def verdict(signal: Signal, trained: int, cost: Cost) -> str:
     """Say in a sentence or two whether to trust `signal`, the ranking that the search follows."""
     if signal.rho is None or signal.interval is None:
         return f"{trained} trained are too few to tell anything yet."
@@ -109,11 +116,10 @@ def verdict(signal: Signal, trained: int) -> str:
         return f"Train at random: {found}, which is less than scoring is worth."
     if low < USEFUL:
         return f"{trained} trained are too few to tell: {found}, which spans useless and useful."
-    left = signal.rho_given_flops
+    left = signal.rho_given_cost
     if left is not None and interval(left, trained - 1)[0] <= 0:
-        return (
-            f"Scoring works here: {found}. But only {left:.2f} is left at equal flops: it may see but size."
-        )
+        rest = f"only {left:.2f} is left at equal {cost.noun}: it may see nothing else"
+        return f"Scoring works here: {found}. But {rest}."
     return f"Scoring works here: {found}."
 
 
@@ -150,18 +156,18 @@ def regret(ranking: Vector, quality: Vector, k: int) -> float | None:
     return float(quality.max() - quality[best_ranked].max())
 
 
-def _signal(name: str, ranking: Vector, quality: Vector, flops: Vector, silent: int) -> Signal:
-    rho, with_flops, of_flops = spearman(ranking, quality), spearman(ranking, flops), spearman(quality, flops)
+def _signal(name: str, ranking: Vector, quality: Vector, costs: Vector, silent: int) -> Signal:
+    rho, with_cost, of_cost = spearman(ranking, quality), spearman(ranking, costs), spearman(quality, costs)
     given = None
-    if rho is not None and with_flops is not None and of_flops is not None:
-        given = partial(rho, with_flops, of_flops)
+    if rho is not None and with_cost is not None and of_cost is not None:
+        given = partial(rho, with_cost, of_cost)
     top = quality >= np.quantile(quality, 1 - TOP_SHARE)
     return Signal(
         name=name,
         rho=rho,
         interval=None if rho is None else interval(rho, len(quality)),
         rho_top=spearman(ranking[top], quality[top]) if top.sum() >= LEAST_AT_TOP else None,
-        rho_given_flops=given,
+        rho_given_cost=given,
         regret={k: regret(ranking, quality, k) for k in REGRETS},
         unusable=silent,
     )

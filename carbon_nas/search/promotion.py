@@ -26,21 +26,22 @@ def promote(
     waiting: Sequence[str],
     known: Set[str],
     quality: Mapping[str, float],
-    flops: Mapping[str, float],
+    cost: Mapping[str, float],
 ) -> list[str]:
     """Give up to `count` of the `waiting`, the most wanted first.
 
-    `known` are those trained or in training; `quality` has all of both, larger is better. Who is without `flops`
-    counts as dearest; if nobody has any, quality alone decides. Equals come in the order of their names.
+    `known` are those trained or in training; `quality` has all of both, larger is better. `cost` is that of an
+    inference; only its order matters, and who is without one counts as dearest. If nobody has any, quality alone
+    decides. Equals come in the order of their names.
     """
     archs = [*sorted(waiting), *sorted(known)]
     places = np.column_stack(
         [
             ascending_ranks(np.array([quality[arch] for arch in archs])),
-            len(archs) - ascending_ranks(-np.array([flops.get(arch, np.nan) for arch in archs])) + 0.5,
+            len(archs) - ascending_ranks(-np.array([cost.get(arch, np.nan) for arch in archs])) + 0.5,
         ]
     )
-    if not any(np.isfinite(flops.get(arch, np.nan)) for arch in archs):
+    if not any(np.isfinite(cost.get(arch, np.nan)) for arch in archs):
         places[:, 1] = 0.5
     places /= len(archs)
     left, beaten = list(range(len(waiting))), list(range(len(waiting), len(archs)))

@@ -70,7 +70,8 @@ class Study:
         unscorable: those whose score job failed for good.
         promoted: those that ever got a training, whatever became of it.
         training: those among them whose training is not over.
-        results: (quality, flops) of those that are trained.
+        costs: of one inference, of those that are scored or trained; in the base unit of the study's cost.
+        results: (quality, cost) of those that are trained.
         futile_asks: how often in a row the controller proposed nothing new.
         encode: gives the choices that make an architecture, to learn from; None to learn from scores alone.
     """
@@ -82,6 +83,7 @@ class Study:
     unscorable: Set[str] = frozenset()
     promoted: Set[str] = frozenset()
     training: Set[str] = frozenset()
+    costs: Mapping[str, float] = field(default_factory=dict)
     results: Mapping[str, Point] = field(default_factory=dict)
     futile_asks: int = 0
     encode: Encode | None = None
@@ -122,8 +124,7 @@ class Study:
         known = (self.training | self.results.keys()) & self.scores.keys()
         pool = {arch: self.scores[arch] for arch in [*waiting, *sorted(known)]}
         quality = expected(pool, {arch: found for arch, (found, _) in self.results.items()}, self.encode)
-        flops = {arch: scores["flops"] for arch, scores in pool.items() if "flops" in scores}
-        return promote(room, waiting, known, quality, flops)
+        return promote(room, waiting, known, quality, self.costs)
 
     @property
     def proposing(self) -> bool:
@@ -150,7 +151,7 @@ class Study:
         left = any(arch in self.scores for arch in self._waiting)
         return self._trained_enough or (self.scoring_finished and not left)
 
-    def progress(self, *, reference_flops: float) -> SearchProgress:
+    def progress(self, *, reference_cost: float) -> SearchProgress:
         """Say how far the search has come; equal qualities are told apart by cost, then by name."""
         best = min(
             self.results, key=lambda arch: (-self.results[arch][0], self.results[arch][1], arch), default=None
@@ -160,7 +161,7 @@ class Study:
             trained=len(self.results),
             best_arch=best,
             best_quality=None if best is None else self.results[best][0],
-            hypervolume=hypervolume(list(self.results.values()), reference_flops=reference_flops),
+            hypervolume=hypervolume(list(self.results.values()), reference_cost=reference_cost),
         )
 
     @cached_property

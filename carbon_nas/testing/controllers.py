@@ -28,7 +28,7 @@ assert "torch" not in sys.modules, "importing the controller's class imports tor
 def observed(arch: str, reward: float) -> Observation:
     """Give what a controller would be told of a training that earned `reward`."""
     return Observation(
-        arch, quality=reward, inference_flops=1e6, energy_joules=3.6e6, emissions_grams=100.0, reward=reward
+        arch, quality=reward, inference_cost=1e6, energy_joules=3.6e6, emissions_grams=100.0, reward=reward
     )
 
 
