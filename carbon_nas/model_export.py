@@ -5,13 +5,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from carbon_nas.errors import ConfigurationError, StoreError
 from carbon_nas.model import JobKind
 from carbon_nas.plugins import suggestion
 from carbon_nas.report import RunRecord, build_report
 from carbon_nas.report.card import account, render_card
-from carbon_nas.report.model import TrainedCandidate
+from carbon_nas.report.model import CostUnit, TrainedCandidate
+from carbon_nas.search.cost import proxies
 
 BEST = "best"
 
@@ -54,7 +56,8 @@ def export_model(
     description = {
         **export.describe(model),
         "results": _finite(results[training.job_id].values),
-        "proxies": _finite(scores.get(training.arch, {})),
+        "proxies": _finite(proxies(scores.get(training.arch, {}))),
+        "inference_cost": _cost(report.search.cost, training),
         "emissions": account(report, record, training),
     }
     files = {
@@ -87,6 +90,12 @@ def choose(trainings: Sequence[TrainedCandidate], arch: str) -> TrainedCandidate
         f"no finished training is of {arch!r}{near}; {len(trainings)} are, and `carbon-nas report` lists them",
         key="--arch",
     )
+
+
+def _cost(cost: CostUnit, training: TrainedCandidate) -> dict[str, Any] | None:
+    """Give what the search took an inference to cost; None if it is not known."""
+    spent = training.inference_cost
+    return None if spent is None else {"name": cost.name, "value": spent / cost.scale, "unit": cost.label}
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

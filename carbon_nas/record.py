@@ -145,6 +145,7 @@ def standing(store: SqlStore) -> dict[str, object]:
         "grid_last_problem": grid.get("last_problem"),
         "forecaster": grid.get("forecaster"),
         "policy": meta.policy,
+        "inference_cost": meta.inference_cost,
         "intensity_grams_per_kwh": readings[0].grams_per_kwh if readings else None,
         "intensity_valid_from": readings[0].start if readings else None,
         "window": decided[0][1].window if decided else None,

@@ -27,7 +27,9 @@ def fill(directory, scored, trained):
     score[archs[-1]] = {"flops": flops[archs[-1]], "az_progressivity": float("-inf")}
     with contextlib.closing(SqlStore(directory / DATABASE)) as store:
         store.open()
-        store.set_meta("identity", json.dumps({"space": {"name": "nasbench201"}, "score": {"inference_cost": "flops"}}))
+        store.set_meta(
+            "identity", json.dumps({"space": {"name": "nasbench201"}, "score": {"inference_cost": "flops"}})
+        )
         store.add_candidates([Candidate(arch, "random", START) for arch in archs])
         keep(store, JobKind.SCORE, archs, score)
         for arch in archs[:trained]:

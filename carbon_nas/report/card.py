@@ -14,6 +14,7 @@ from carbon_nas.energy.quantities import emissions_text, energy_text
 from carbon_nas.evaluate.settings import DATA_SETS
 from carbon_nas.report.model import Report, TrainedCandidate
 from carbon_nas.report.record import RunRecord
+from carbon_nas.report.words import cost_text
 
 SPLIT = "validation: the last fifth of each class of the training split"
 
@@ -109,7 +110,7 @@ def _body(report: Report, training: TrainedCandidate, description: Mapping[str, 
     yield ""
     yield "| | |"
     yield "| --- | --- |"
-    yield from (f"| {name} | {value} |" for name, value in _facts(training, description))
+    yield from (f"| {name} | {value} |" for name, value in _facts(report, training, description))
     yield ""
     yield f"The search chose among {report.search.trained} trained networks by accuracy on these validation images,"
     yield "so expect a little less on new ones. The test split was never read."
@@ -123,13 +124,17 @@ def _body(report: Report, training: TrainedCandidate, description: Mapping[str, 
     yield from _emissions(report, description["emissions"])
 
 
-def _facts(training: TrainedCandidate, description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(
+    report: Report, training: TrainedCandidate, description: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     if training.accuracy is not None:
         yield "accuracy", f"{training.accuracy:.2%} ({SPLIT})"
     if training.parameters is not None:
         yield "parameters", f"{training.parameters:,}"
     if training.flops is not None:
         yield "multiply-accumulates of one image", f"{training.flops:,.0f}"
+    if training.inference_cost is not None:
+        yield "inference cost in the search", cost_text(report.search.cost, training.inference_cost)
     if training.epochs is not None:
         yield "epochs of training", str(training.epochs)
     shape = ", ".join(map(str, description["input"]["shape"]))

@@ -78,8 +78,8 @@ def _figures(report: Report, record: RunRecord) -> Mapping[str, Markup]:
     figures = {"timeline": timeline_svg(record)} if record.readings or record.entries else {}
     if report.breakdown.by_work:
         figures["work"] = work_svg(report)
-    if any(one.accuracy is not None and one.flops is not None for one in report.search.trainings):
-        figures["quality"] = quality_svg(report.search.trainings)
+    if any(one.accuracy is not None and one.inference_cost is not None for one in report.search.trainings):
+        figures["quality"] = quality_svg(report.search)
     return {name: Markup(svg) for name, svg in figures.items()}  # noqa: S704 -- our own drawing
 
 

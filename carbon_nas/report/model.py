@@ -202,14 +202,29 @@ class Counterfactual:
 
 
 @dataclass(frozen=True, slots=True)
+class CostUnit:
+    """The cost of an inference that the search weighs against accuracy, by its configured name.
+
+    People read it in `unit`, which is `scale` of the unit it is kept in: a count, or seconds. `label` says besides of
+    what.
+    """
+
+    name: str
+    label: str
+    unit: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainedCandidate:
-    """One trained architecture. `flops` are multiply-accumulates of one image."""
+    """One trained architecture. `flops` are multiply-accumulates of one image; `inference_cost` see `CostUnit`."""
 
     arch: str
     job_id: str
     accuracy: float | None
     parameters: int | None
     flops: float | None
+    inference_cost: float | None
     epochs: int | None
     energy_kwh: float | None
     emissions_grams: float | None
@@ -231,6 +246,7 @@ class SearchResults:
     jobs: Mapping[JobKind, Mapping[JobState, int]]
     best_arch: str | None
     best_accuracy: float | None
+    cost: CostUnit
     trainings: tuple[TrainedCandidate, ...]  # the most accurate first
     missing: Missing = field(default_factory=dict)
 

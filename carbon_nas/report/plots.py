@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from carbon_nas.energy.counterfactual import Segment, intensity_profile
 from carbon_nas.energy.quantities import emissions_unit, energy_unit, significant
 from carbon_nas.model import JobState, LedgerEntry, Quality, Transition, Window, Work
-from carbon_nas.report.model import Report, TrainedCandidate
+from carbon_nas.report.model import CostUnit, Report, SearchResults, TrainedCandidate
 from carbon_nas.report.record import RunRecord
 from carbon_nas.report.results import windows
 from carbon_nas.report.rows import latest
@@ -100,15 +100,15 @@ def work_svg(report: Report) -> str:
         return _svg(figure, "work")
 
 
-def quality_svg(trainings: Sequence[TrainedCandidate]) -> str:
+def quality_svg(search: SearchResults) -> str:
     """Draw accuracy against inference cost, coloured by what the training emitted, with the Pareto front."""
-    placed = [one for one in trainings if one.accuracy is not None and one.flops is not None]
+    placed = [one for one in search.trainings if one.accuracy is not None and one.inference_cost is not None]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         axes = figure.subplots()
-        _draw_front(axes, [one for one in placed if one.on_front])
-        _draw_trainings(figure, axes, placed)
-        axes.set_xlabel("inference cost (million multiply-accumulates for one image)")
+        _draw_front(axes, [one for one in placed if one.on_front], search.cost)
+        _draw_trainings(figure, axes, placed, search.cost)
+        axes.set_xlabel(f"inference cost ({search.cost.label})")
         axes.set_ylabel("validation accuracy (%)")
         axes.margins(0.08)
         axes.grid()
@@ -220,10 +220,10 @@ def _suspensions(
     return marks
 
 
-def _draw_front(axes: Any, front: Sequence[TrainedCandidate]) -> None:
-    ordered = sorted(front, key=lambda one: one.flops or 0.0)
+def _draw_front(axes: Any, front: Sequence[TrainedCandidate], cost: CostUnit) -> None:
+    ordered = sorted(front, key=lambda one: one.inference_cost or 0.0)
     axes.step(
-        [(one.flops or 0.0) / 1e6 for one in ordered],
+        [(one.inference_cost or 0.0) / cost.scale for one in ordered],
         [100 * (one.accuracy or 0.0) for one in ordered],
         where="post",
         color="#009e73",
@@ -232,25 +232,25 @@ def _draw_front(axes: Any, front: Sequence[TrainedCandidate]) -> None:
     )
 
 
-def _draw_trainings(figure: Figure, axes: Any, placed: Sequence[TrainedCandidate]) -> None:
+def _draw_trainings(figure: Figure, axes: Any, placed: Sequence[TrainedCandidate], cost: CostUnit) -> None:
     """Colour each training by what it emitted; leave it hollow where that is not known."""
     known = [one for one in placed if one.emissions_grams is not None]
     unknown = [one for one in placed if one.emissions_grams is None]
     unit = emissions_unit(one.emissions_grams for one in known)
     grams = [one.emissions_grams * unit.factor for one in known if one.emissions_grams is not None]
     points = _scatter(
-        axes, known, "trained architecture", c=grams, cmap=mpl.colormaps["cividis"].resampled(6)
+        axes, known, cost, "trained architecture", c=grams, cmap=mpl.colormaps["cividis"].resampled(6)
     )
     if unknown:
-        _scatter(axes, unknown, "emissions not known", facecolors="none")
+        _scatter(axes, unknown, cost, "emissions not known", facecolors="none")
     bar = figure.colorbar(points, ax=axes, pad=0.02)
     bar.set_label(f"emissions of its training ({unit.symbol} CO₂e)")
     bar.outline.set_visible(False)
 
 
-def _scatter(axes: Any, placed: Sequence[TrainedCandidate], label: str, **style: Any) -> Any:
+def _scatter(axes: Any, placed: Sequence[TrainedCandidate], cost: CostUnit, label: str, **style: Any) -> Any:
     return axes.scatter(
-        [float(one.flops) / 1e6 for one in placed if one.flops is not None],
+        [one.inference_cost / cost.scale for one in placed if one.inference_cost is not None],
         [100 * one.accuracy for one in placed if one.accuracy is not None],
         s=70,
         edgecolors=INK,

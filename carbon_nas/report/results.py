@@ -7,16 +7,19 @@ from datetime import datetime, timedelta
 
 from carbon_nas.energy.counterfactual import IntensityProfile
 from carbon_nas.model import Decision, Evaluation, JobKind, JobState, LedgerEntry, Window
-from carbon_nas.report.model import IntensityStatistics, SearchResults, TrainedCandidate
+from carbon_nas.report.model import CostUnit, IntensityStatistics, SearchResults, TrainedCandidate
 from carbon_nas.report.record import RunRecord
 from carbon_nas.report.rows import grams, grouped, kwh
-from carbon_nas.search.pareto import front
+from carbon_nas.search import cost
+from carbon_nas.search.pareto import Point, front
 
 
 def search_results(record: RunRecord, rows: Sequence[LedgerEntry]) -> SearchResults:
     """Count what was scored, trained, suspended and resumed, and rank what was trained."""
     steps = Counter((step.source, step.target) for step in record.transitions)
-    trained = _trainings(record, rows)
+    weighed = cost.named(record.inference_cost)
+    costs = cost.known((found for _, found in record.evaluations), weighed)
+    trained = _trainings(record, rows, costs)
     best = trained[0] if trained and trained[0].accuracy is not None else None
     why = "no training has finished" if not trained else "no training reported an accuracy"
     return SearchResults(
@@ -29,6 +32,7 @@ def search_results(record: RunRecord, rows: Sequence[LedgerEntry]) -> SearchResu
         jobs=_jobs_by_state(record),
         best_arch=best.arch if best else None,
         best_accuracy=best.accuracy if best else None,
+        cost=CostUnit(weighed.name, weighed.label, weighed.unit, weighed.scale),
         trainings=tuple(trained),
         missing={} if best else {"best_arch": why, "best_accuracy": why},
     )
@@ -101,14 +105,15 @@ def _jobs_by_state(record: RunRecord) -> Mapping[JobKind, Mapping[JobState, int]
     }
 
 
-def _trainings(record: RunRecord, rows: Sequence[LedgerEntry]) -> list[TrainedCandidate]:
+def _trainings(
+    record: RunRecord, rows: Sequence[LedgerEntry], costs: Mapping[str, float]
+) -> list[TrainedCandidate]:
     """List the finished trainings, the most accurate first; a job that trained again counts once, its last."""
     found = {
         (job_id, result.arch): result for job_id, result in record.evaluations if result.kind is JobKind.TRAIN
     }
-    best = set(
-        front({job: point for (job, _), result in found.items() if (point := _point(result)) is not None})
-    )
+    points = {job: _point(result, costs) for (job, _), result in found.items()}
+    best = set(front({job: point for job, point in points.items() if point is not None}))
     spent = grouped(rows, lambda row: row.job_id)
     pauses = Counter(step.job_id for step in record.transitions if step.target is JobState.SUSPENDED)
     epochs = {job.id: job.epochs for job in record.jobs}
@@ -116,6 +121,7 @@ def _trainings(record: RunRecord, rows: Sequence[LedgerEntry]) -> list[TrainedCa
         _training(
             job_id,
             result,
+            inference_cost=costs.get(result.arch),
             rows=spent.get(job_id, []),
             epochs=epochs.get(job_id),
             suspensions=pauses[job_id],
@@ -124,22 +130,24 @@ def _trainings(record: RunRecord, rows: Sequence[LedgerEntry]) -> list[TrainedCa
         for (job_id, _), result in found.items()
     ]
     return sorted(
-        trained, key=lambda one: (-_or(one.accuracy, -1.0), _or(one.flops, 0.0), one.arch, one.job_id)
+        trained,
+        key=lambda one: (-_or(one.accuracy, -1.0), _or(one.inference_cost, 0.0), one.arch, one.job_id),
     )
 
 
-def _point(result: Evaluation) -> tuple[float, float] | None:
-    """Give (accuracy, multiply-accumulates), if both are known."""
-    accuracy, flops = result.values.get("accuracy"), result.values.get("flops")
-    if accuracy is None or flops is None or not (math.isfinite(accuracy) and math.isfinite(flops)):
+def _point(result: Evaluation, costs: Mapping[str, float]) -> Point | None:
+    """Give (accuracy, inference cost), if both are known."""
+    accuracy, spent = result.values.get("accuracy"), costs.get(result.arch)
+    if accuracy is None or spent is None or not (math.isfinite(accuracy) and math.isfinite(spent)):
         return None
-    return accuracy, flops
+    return accuracy, spent
 
 
 def _training(
     job_id: str,
     result: Evaluation,
     *,
+    inference_cost: float | None,
     rows: Sequence[LedgerEntry],
     epochs: int | None,
     suspensions: int,
@@ -149,6 +157,7 @@ def _training(
     fields = {
         "accuracy": _finite(result.values.get("accuracy")),
         "flops": result.values.get("flops"),
+        "inference_cost": inference_cost,
         "parameters": None if parameters is None else int(parameters),
         "epochs": epochs,
         "energy_kwh": kwh(rows) if rows else None,
@@ -167,6 +176,7 @@ def _training(
 _WHY_NOT = {
     "accuracy": "the training did not report it",
     "flops": "the training did not report it",
+    "inference_cost": "neither its scoring nor its training tells it",
     "parameters": "the training did not report it",
     "epochs": "the job does not state its fidelity",
     "energy_kwh": "no ledger row belongs to this job",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from carbon_nas.energy.quantities import emissions_text, energy_text
 from carbon_nas.report.model import Report
-from carbon_nas.report.words import comparison
+from carbon_nas.report.words import comparison, cost_text
 
 
 def render_text(report: Report) -> str:
@@ -31,6 +31,8 @@ def _findings(report: Report) -> Iterator[tuple[str, str]]:
     else:
         yield "best accuracy", f"{search.best_accuracy:.2%}"
         yield "best architecture", search.best_arch
+        if (spent := search.trainings[0].inference_cost) is not None:
+            yield "its inference cost", cost_text(search.cost, spent)
     if totals.energy_kwh is None:
         yield "energy", f"not known: {totals.missing['energy_kwh']}"
     else:

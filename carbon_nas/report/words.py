@@ -1,7 +1,7 @@
 """Sentences that every view of a report shares."""
 
 from carbon_nas.energy.quantities import emissions_text, significant
-from carbon_nas.report.model import Report
+from carbon_nas.report.model import CostUnit, Report
 
 
 def duration_text(seconds: float | None) -> str:
@@ -12,6 +12,11 @@ def duration_text(seconds: float | None) -> str:
         if abs(seconds) >= size:
             return f"{significant(seconds / size)} {name}"
     return f"{significant(seconds)} seconds"
+
+
+def cost_text(cost: CostUnit, value: float) -> str:
+    """Write what an inference costs, with its unit and of what."""
+    return f"{significant(value / cost.scale)} {cost.label}"
 
 
 def comparison(report: Report) -> str:

@@ -71,7 +71,7 @@ LATENCY = Cost(
     recorded="latency_seconds",
     reported=None,
     unit="ms",
-    label="ms for one image, measured on this machine",
+    label="ms for one image, measured by the search",
     scale=1e-3,
 )
 _ON_DEVICE = replace(LATENCY, name=PUBLISHED, kind=PUBLISHED, label="ms on {}, as published")
