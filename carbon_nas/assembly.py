@@ -124,6 +124,7 @@ def searcher_settings(config: Config) -> SearcherSettings:
         study=config.search,
         reward=config.reward,
         cost=config.score.cost,
+        fidelity=config.fidelity,
         epochs=config.train.epochs,
         max_delay=timedelta(hours=config.jobs.max_delay_hours),
         retries=config.jobs.retries,

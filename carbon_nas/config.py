@@ -26,6 +26,7 @@ from carbon_nas.evaluate.settings import (
     require_data,
 )
 from carbon_nas.grid.feed import FeedSettings
+from carbon_nas.search.fidelity import FidelitySettings
 from carbon_nas.search.study import StudySettings
 from carbon_nas.searcher import RewardOptions
 
@@ -163,6 +164,7 @@ class Config(BaseSettings):
     task: TaskSettings = TaskSettings()
     score: ScoreSettings = ScoreSettings()
     train: TrainSettings = TrainSettings()
+    fidelity: FidelitySettings = FidelitySettings()
     jobs: JobsSection = JobsSection()
     executor: ExecutorSection = ExecutorSection()
     energy: EnergySettings = EnergySettings()
@@ -230,6 +232,12 @@ def check(values: Mapping[str, Any]) -> Config:
     options = config.space.options(config.space.name)
     space = plugins.build("spaces", config.space.name, options, key="space")
     require_cost(config.score, config.task, space, options)
+    first = config.fidelity.minimum_epochs
+    if first is not None and first >= config.train.epochs:
+        raise ConfigurationError(
+            f"must be below train.epochs, {config.train.epochs}, to pause before the end (got {first})",
+            key="fidelity.minimum_epochs",
+        )
     return config
 
 

@@ -328,10 +328,14 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SearchProgress:
-    """How far the search has come. `hypervolume` is of (quality, inference cost), see `search.pareto`."""
+    """How far the search has come. `hypervolume` is of (quality, inference cost), see `search.pareto`.
+
+    `trained` went to the end; `paused` have as many epochs behind them as showed their worth, and go no further now.
+    """
 
     scored: int = 0
     trained: int = 0
+    paused: int = 0
     best_arch: str | None = None
     best_quality: float | None = None
     hypervolume: float = 0.0

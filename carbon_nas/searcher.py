@@ -23,6 +23,7 @@ from carbon_nas.model import (
 )
 from carbon_nas.search import cost
 from carbon_nas.search.cost import Cost
+from carbon_nas.search.fidelity import FidelitySettings, Stage, reached, rungs
 from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.predictor import Encode
 from carbon_nas.search.reward import RewardSettings, observation
@@ -69,6 +70,7 @@ class SearcherSettings:
     study: StudySettings
     reward: RewardOptions
     cost: Cost
+    fidelity: FidelitySettings
     epochs: int
     max_delay: timedelta
     retries: int
@@ -96,6 +98,7 @@ class Searcher:
         self._reference_grams_per_kwh = reference_grams_per_kwh
         self._futile_asks = 0
         self._seen: object = None
+        self._reached: dict[str, str] = {}  # of each architecture the job that took it furthest
         self._log = structlog.get_logger(__name__)
 
     def start(self) -> None:
@@ -116,8 +119,8 @@ class Searcher:
             self._log.warning("the controller failed; it is asked again at the next step", error=str(error))
         for archs in self.study.score_jobs():
             self._add(JobKind.SCORE, archs)
-        for arch in self.study.promotions(slots):
-            self._add(JobKind.TRAIN, (arch,))
+        for arch, epochs in self.study.promotions(slots):
+            self._add(JobKind.TRAIN, (arch,), epochs, self._reached.get(arch))
         self._refresh()
         if self.study.is_finished:
             self._cancel_waiting()
@@ -166,7 +169,9 @@ class Searcher:
         self._futile_asks = 0 if new else self._futile_asks + 1
         self._refresh()
 
-    def _add(self, kind: JobKind, archs: tuple[str, ...]) -> None:
+    def _add(
+        self, kind: JobKind, archs: tuple[str, ...], epochs: int | None = None, continues: str | None = None
+    ) -> None:
         now = self._clock.now()
         training = kind is JobKind.TRAIN
         job = Job(
@@ -177,7 +182,8 @@ class Searcher:
             created_at=now,
             retries_left=self.settings.retries,
             deadline=now + self.settings.max_delay if training else None,
-            epochs=self.settings.epochs if training else None,
+            epochs=epochs,
+            continues=continues,
         )
         self._store.add_job(job)
 
@@ -194,10 +200,23 @@ class Searcher:
         if version == self._seen:
             return
         jobs = self._store.jobs()
-        found = [one for _, one in self._store.evaluations()]
+        evaluations = self._store.evaluations()
+        found = [one for _, one in evaluations]
         scores = {one.arch: cost.proxies(one.values) for one in found if one.kind is JobKind.SCORE}
         costs = cost.known(found, self.settings.cost)
         of = _archs(jobs)
+        points = {
+            job_id: (one.values["accuracy"], costs[one.arch])
+            for job_id, one in evaluations
+            if one.kind is JobKind.TRAIN
+        }
+        fidelity, end = self.settings.fidelity, self.settings.epochs
+        stages = [
+            Stage(job.id, job.archs[0], job.epochs or end, job.state in OPEN_STATES, points.get(job.id))
+            for job in jobs
+            if job.kind is JobKind.TRAIN
+        ]
+        self._reached = {stage.arch: stage.job_id for stage in stages if stage.point is not None}
         self.study = Study(
             self.settings.study,
             candidates=[candidate.arch for candidate in self._store.candidates()],
@@ -207,11 +226,10 @@ class Searcher:
             promoted=of(JobKind.TRAIN, tuple(JobState)),
             training=of(JobKind.TRAIN, OPEN_STATES),
             costs=costs,
-            results={
-                one.arch: (one.values["accuracy"], costs[one.arch])
-                for one in found
-                if one.kind is JobKind.TRAIN
-            },
+            results=reached(stages, end),
+            rungs=rungs(stages, fidelity.fidelities(end)),
+            epochs=end,
+            reduction_factor=fidelity.reduction_factor,
             futile_asks=self._futile_asks,
             encode=self._encode,
         )

@@ -9,6 +9,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def require_same_study(store: SqlStore, config: Config) -> None:
     """Refuse to mix in one study what cannot be compared.
 
     Raises:
-        ConfigurationError: the seed, zone, space, data set, scoring or training is not what the study was begun with.
+        ConfigurationError: the seed, zone, space, data set, scoring, fidelities or training
+            are not what the study was begun with.
     """
     identity: Mapping[str, object] = {
         "seed": config.seed,
@@ -71,6 +73,8 @@ def require_same_study(store: SqlStore, config: Config) -> None:
         "task.dataset": config.task.dataset,
         # Scores of another minibatch, or by other proxies, cannot be ranked with those that are kept.
         "score": config.score.model_dump(mode="json"),
+        # Rungs and controllers compare what was trained for equally long.
+        "fidelity": asdict(config.fidelity),
         # Also because a training goes on from its checkpoint only under the settings it was begun with.
         "train": config.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
     }

@@ -24,6 +24,7 @@ from carbon_nas.model import (
     emissions_grams,
 )
 from carbon_nas.search.cost import FLOPS
+from carbon_nas.search.fidelity import FidelitySettings
 from carbon_nas.search.hosts import make_controller
 from carbon_nas.search.study import StudySettings
 from carbon_nas.searcher import RewardOptions, Searcher, SearcherSettings
@@ -81,13 +82,14 @@ def random_controller():
     return make_controller("random", {}, "nasbench201", {}, 1)
 
 
-def make_settings(study=None, cost=None, **reward):
+def make_settings(study=None, cost=None, fidelity=None, **reward):
     return SearcherSettings(
         zone="GB",
         controller="teacher",
         study=StudySettings(**{**SMALL, **(study or {})}),
         reward=RewardOptions(**reward),
         cost=cost or FLOPS,
+        fidelity=fidelity or FidelitySettings(),
         epochs=3,
         max_delay=10 * HOUR,
         retries=1,
@@ -241,7 +243,45 @@ def test_a_controller_with_nothing_new_ends_the_search_of_new_ones(bench):
     assert (made.searcher.progress().scored, made.searcher.progress().trained) == (3, 3)
 
 
+def test_a_training_goes_on_rung_by_rung_as_one_job_after_the_other(bench):
+    made = bench(
+        Teacher(names(24)),
+        make_settings({"max_trained": 6}, fidelity=FidelitySettings(1, reduction_factor=2)),
+    )
+    for _ in range(20):
+        made.step()
+        made.do()
+    made.step()
+    assert made.searcher.study.is_finished
+    trainings = [job for job in made.store.jobs() if job.kind is JobKind.TRAIN]
+    assert Counter(job.epochs for job in trainings) == {1: 6, 2: 3, 3: 1}, "with 3 epochs all is done"
+    by_id = {job.id: job for job in trainings}
+    for job in trainings:
+        if job.epochs == 1:
+            assert job.continues is None
+        else:
+            before = by_id[job.continues]
+            assert (before.archs, before.epochs) == (job.archs, job.epochs - 1)
+    progress = made.searcher.progress()
+    assert (progress.trained, progress.paused) == (1, 3 + 2)
+    [end] = [job for job in trainings if job.epochs == 3]
+    assert progress.best_arch == end.archs[0], "the best of those that were trained to the end"
+
+
 # --- what the controller learns
+
+
+def test_at_several_fidelities_all_are_learnt_at_the_lowest(bench):
+    teacher = Teacher(names(24))
+    fidelity = FidelitySettings(1, reduction_factor=2)
+    made = bench(teacher, make_settings({"max_trained": 6}, fidelity=fidelity, reference_grams=100.0))
+    for n in range(20):
+        made.step()
+        made.do(joules=1.8e6 if n < 2 else 3.6e6)
+    trainings = [job for job in made.store.jobs() if job.kind is JobKind.TRAIN]
+    first = [job.archs[0] for job in trainings if job.epochs == 1]
+    assert len(trainings) > len(first)
+    assert Counter(teacher.learnt) == dict.fromkeys(first, 1)
 
 
 def test_a_training_is_learnt_once_by_its_energy_and_not_by_its_weather(bench):

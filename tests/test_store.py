@@ -260,7 +260,9 @@ def test_what_the_controller_has_learnt_it_is_not_told_again(store):
         move(store, job, end, found=[trained(f"a-{name}")])
     job = move(store, add_job(store, make_job("s", JobKind.SCORE)), JobState.RUNNING)
     move(store, job, JobState.DONE, found=[Evaluation("a-s", JobKind.SCORE, {}, 1.0, 1.0)])
-    assert [job_id for job_id, _ in store.unobserved()] == ["t", "u"]
+    further = move(store, add_job(store, make_job("v", archs=("a-t",), continues="t")), JobState.RUNNING)
+    move(store, further, JobState.DONE, found=[trained("a-t")])
+    assert [job_id for job_id, _ in store.unobserved()] == ["t", "u"], "what goes on is no other architecture"
     assert store.controller_state("random") is None
     store.save_controller("random", {"step": 1, "weights": [0.1, 2]}, ["t"])
     assert [job_id for job_id, _ in store.unobserved()] == ["u"]

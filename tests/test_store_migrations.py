@@ -66,6 +66,26 @@ def test_every_step_can_be_undone_and_made_again(engine, path):
     assert schema(path) == shapes[revisions[0]]
 
 
+def test_jobs_of_before_a_migration_keep_what_refers_to_them(engine, path):
+    migrate(engine, command.upgrade, "0001")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "insert into jobs (id, kind, zone, archs, state, attempt, retries_left, created_at, progress, observed)"
+            """ values ('j', 'train', 'GB', '["a"]', 'suspended', 1, 2, '2023-01-10 00:00:00.000000', 0.5, 0)"""
+        )
+        connection.execute(
+            "insert into transitions (job_id, source, target, at, why)"
+            " values ('j', 'running', 'suspended', '2023-01-10 01:00:00.000000', 'dirty')"
+        )
+        connection.commit()
+    store = SqlStore(path)
+    with contextlib.closing(store):
+        store.open()
+        [job] = store.jobs()
+        assert (job.id, job.archs, job.progress, job.epochs, job.continues) == ("j", ("a",), 0.5, None, None)
+        assert [step.why for step in store.transitions()] == ["dirty"]
+
+
 def test_there_is_one_line_of_revisions():
     assert len(ScriptDirectory.from_config(database._config()).get_heads()) == 1
 

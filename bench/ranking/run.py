@@ -235,7 +235,7 @@ def by_study(search: Search, room: int) -> list[str]:
         results={cell: (found, search.flops(cell)) for cell, found in search.results.items()},
         encode=encode,
     )
-    return study.promotions(room + len(search.open_))
+    return [cell for cell, _ in study.promotions(room + len(search.open_))]
 
 
 NEVER = 10**9

@@ -2,7 +2,8 @@
 
 The flow is CE-NAS's (Zhao et al., NeurIPS 2024): proposals are scored cheaply and wait in a bounded pool, from
 which trainings take what `promotion` thinks adds most to the front. Unlike there, candidates are asked for only
-as scoring needs them, so that the controller has learned as much as it can when it proposes.
+as scoring needs them, so that the controller has learned as much as it can when it proposes. Where trainings
+pause at lower fidelities, those that earn it go on before others begin; see `fidelity`.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from carbon_nas.model import SearchProgress
+from carbon_nas.search.fidelity import Rung, going_on
 from carbon_nas.search.pareto import Point, hypervolume
 from carbon_nas.search.predictor import Encode, expected
 from carbon_nas.search.promotion import promote
@@ -21,7 +23,7 @@ class StudySettings:
 
     Attributes:
         max_scored: propose and score no more than this many; None for no limit.
-        max_trained: train no more than this many; None for no limit.
+        max_trained: begin to train no more than this many; None for no limit.
         queue_capacity: candidates that may wait for training, scored or not (CE-NAS's Cap(R)).
         score_batch: architectures of one score job.
         minimum_pool: train none before so many wait scored; the best of few is chance.
@@ -71,7 +73,10 @@ class Study:
         promoted: those that ever got a training, whatever became of it.
         training: those among them whose training is not over.
         costs: of one inference, of those that are scored or trained; in the base unit of the study's cost.
-        results: (quality, cost) of those that are trained.
+        results: (quality, cost) of those that are trained to the end.
+        rungs: where trainings pause before that, in ascending order.
+        epochs: how many a training to the end has; None leaves it to the job.
+        reduction_factor: of how many at a rung one goes on.
         futile_asks: how often in a row the controller proposed nothing new.
         encode: gives the choices that make an architecture, to learn from; None to learn from scores alone.
     """
@@ -85,6 +90,9 @@ class Study:
     training: Set[str] = frozenset()
     costs: Mapping[str, float] = field(default_factory=dict)
     results: Mapping[str, Point] = field(default_factory=dict)
+    rungs: Sequence[Rung] = ()
+    epochs: int | None = None
+    reduction_factor: int = 3
     futile_asks: int = 0
     encode: Encode | None = None
 
@@ -109,21 +117,28 @@ class Study:
             jobs.pop()
         return jobs
 
-    def promotions(self, slots: int) -> list[str]:
-        """Give the architectures to train next, most wanted first, so that `slots` + `train_queue` are open.
+    def promotions(self, slots: int) -> list[tuple[str, int | None]]:
+        """Give (architecture, epochs) of the next trainings, so that `slots` + `train_queue` are open.
 
-        All is computed anew from those that wait scored, and only if there is room for a training.
+        Those that go on come before those that begin, each most wanted first. All is computed anew, and only if
+        there is room for a training.
         """
-        room = slots + self.settings.train_queue - len(self.training)
+        room = max(0, slots + self.settings.train_queue - len(self.training))
+        further = self._going_on[:room]
+        first = self.rungs[0].epochs if self.rungs else self.epochs
+        return [*further, *((arch, first) for arch in self._beginnings(room - len(further)))]
+
+    def _beginnings(self, room: int) -> list[str]:
+        """Give up to `room` of those that wait scored."""
         if self.settings.max_trained is not None:
             room = min(room, self.settings.max_trained - self._started)
         waiting = [arch for arch in self._waiting if arch in self.scores]
         ripe = len(waiting) >= self.settings.minimum_pool or self.scoring_finished
         if room <= 0 or not waiting or not ripe:
             return []
-        known = (self.training | self.results.keys()) & self.scores.keys()
+        known = (self.training | self._judged.keys()) & self.scores.keys()
         pool = {arch: self.scores[arch] for arch in [*waiting, *sorted(known)]}
-        quality = expected(pool, {arch: found for arch, (found, _) in self.results.items()}, self.encode)
+        quality = expected(pool, {arch: found for arch, (found, _) in self._judged.items()}, self.encode)
         return promote(room, waiting, known, quality, self.costs)
 
     @property
@@ -146,10 +161,7 @@ class Study:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do: all trainings are over and no other may follow."""
-        if self.training:
-            return False
-        left = any(arch in self.scores for arch in self._waiting)
-        return self._trained_enough or (self.scoring_finished and not left)
+        return not (self.training or self._more_begin or self._going_on)
 
     def progress(self, *, reference_cost: float) -> SearchProgress:
         """Say how far the search has come; equal qualities are told apart by cost, then by name."""
@@ -159,6 +171,7 @@ class Study:
         return SearchProgress(
             scored=len(self.scores),
             trained=len(self.results),
+            paused=sum(len(rung.paused) for rung in self.rungs),
             best_arch=best,
             best_quality=None if best is None else self.results[best][0],
             hypervolume=hypervolume(list(self.results.values()), reference_cost=reference_cost),
@@ -174,13 +187,28 @@ class Study:
         return [arch for arch in self._waiting if arch not in self.scores]
 
     @property
+    def _judged(self) -> Mapping[str, Point]:
+        """Give all that were trained, as they stood at the one fidelity to which all come."""
+        return self.rungs[0].reached if self.rungs else self.results
+
+    @cached_property
+    def _going_on(self) -> list[tuple[str, int]]:
+        return going_on(self.rungs, self.results, self.reduction_factor, more_begin=self._more_begin)
+
+    @property
+    def _more_begin(self) -> bool:
+        """Whether another training may begin, as things stand."""
+        left = any(arch in self.scores for arch in self._waiting)
+        return not self._trained_enough and (left or not self.scoring_finished)
+
+    @property
     def _has_room(self) -> bool:
         return len(self._waiting) < self.settings.queue_capacity
 
     @property
     def _started(self) -> int:
-        """Count trainings that are open or came to a result; one that failed makes room for another."""
-        return len(self.training) + len(self.results)
+        """Count architectures in training or with a result; one that failed makes room for another."""
+        return len(self.training | self._judged.keys())
 
     @property
     def _trained_enough(self) -> bool:

@@ -278,12 +278,18 @@ class SqlStore:
     # --- the controller
 
     def unobserved(self) -> list[tuple[str, Evaluation]]:
-        """Give the finished trainings the controller has not learnt from yet."""
+        """Give the finished trainings the controller has not learnt from yet.
+
+        What continues another is not among them: controllers compare architectures, and all come to the first rung.
+        """
         query = (
             select(t.evaluations)
             .join(t.jobs, t.jobs.c.id == t.evaluations.c.job_id)
             .where(
-                t.jobs.c.state == JobState.DONE, t.jobs.c.kind == JobKind.TRAIN, t.jobs.c.observed.is_(False)
+                t.jobs.c.state == JobState.DONE,
+                t.jobs.c.kind == JobKind.TRAIN,
+                t.jobs.c.continues.is_(None),
+                t.jobs.c.observed.is_(False),
             )
             .order_by(t.evaluations.c.id)
         )
