@@ -76,6 +76,31 @@ BAD = [
     ("[grid]\nproviders = ['nesso']", "grid.providers", "named 'nesso' (did you mean 'neso'?)"),
     ("[task]\ndataset = 'fashion61'", "task.dataset", "named 'fashion61' (did you mean 'fashion16'?)"),
     ("[score]\nproxies = ['synflo']", "score.proxies", "named 'synflo' (did you mean 'synflow'?)"),
+    (
+        "[score]\ninference_cost = 'energy'",
+        "score.inference_cost",
+        "no cost named 'energy'; known: flops, parameters,",
+    ),
+    (
+        "[score]\ninference_cost = 'latency:pixel1'",
+        "score.inference_cost",
+        "no published device named 'pixel1' (did you mean 'pixel",
+    ),
+    (
+        "[score]\ninference_cost = 'latency:pixel2'",
+        "score.inference_cost",
+        "the published latencies are of images of 32x32, not 16x16",
+    ),
+    (
+        "[score]\ninference_cost = 'latency:pixel2'\n[space.nasbench201]\nchannels = 8",
+        "score.inference_cost",
+        "the published latencies are of nasbench201 at 16 channels and 5 cells",
+    ),
+    (
+        "[score]\ninference_cost = 'latency:pixel2'\n[space]\nname = 'mobile'",
+        "score.inference_cost",
+        "the published latencies are of nasbench201",
+    ),
     ("[grid.csv]\ntrace = 'a'\npath = 'b'", "grid.csv", "give either path or trace"),
     # values that cannot be
     ("[grid]\nproviders = []", "grid.providers", "at least one provider"),
@@ -222,3 +247,18 @@ def test_a_configuration_cannot_be_changed_in_place():
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:9464", "[::1]:65535"])
 def test_loopback_addresses_are_taken(listen):
     assert check({"daemon": {"listen": listen}}).daemon.listen == listen
+
+
+@pytest.mark.parametrize("cost", ["flops", "parameters", "latency", "latency:pixel2"])
+def test_a_cost_that_can_be_found_is_taken(tmp_path, cost):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    task = {"dataset": "cifar10", "data_dir": str(tmp_path)}
+    assert check({"task": task, "score": {"inference_cost": cost}}).score.cost.name == cost
+
+
+def test_a_published_latency_needs_images_of_a_size_that_is_known_at_the_start(tmp_path):
+    (tmp_path / "train").mkdir()
+    task = {"dataset": "image-folder", "data_dir": str(tmp_path)}
+    with pytest.raises(ConfigurationError, match="only known when they are read") as caught:
+        check({"task": task, "score": {"inference_cost": "latency:pixel2"}})
+    assert caught.value.key == "score.inference_cost"
