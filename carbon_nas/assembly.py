@@ -1,7 +1,7 @@
 """Making the parts that a configuration names. Nothing here starts anything; `daemon` does."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from carbon_nas.grid.feed import Feed
 from carbon_nas.grid.http import GridClient
 from carbon_nas.grid.missing import RunWhenUnknown
 from carbon_nas.interfaces import Clock, Executor, Policy, Provider, SearchSpace
+from carbon_nas.model import Slot
+from carbon_nas.search.cost import LATENCY, Cost
 from carbon_nas.search.hosts import AsyncController
 from carbon_nas.search.hosts import make_controller as host_controller
 from carbon_nas.searcher import Searcher, SearcherSettings
@@ -31,7 +33,8 @@ async def validate(config: Config) -> None:
     Writes nothing.
 
     Raises:
-        ConfigurationError: a trace is missing or wrong, a provider does not know the zone, or there is no slot.
+        ConfigurationError: a trace is missing or wrong, a provider does not know the zone, or there is no slot, or
+            slots of several kinds where latency is measured.
     """
     clock = make_clock(config, SystemClock().now())
     async with GridClient() as http:
@@ -43,9 +46,21 @@ async def validate(config: Config) -> None:
                 raise ConfigurationError(error.problem, file=error.file, key=key) from error
             _require_recorded(provider, clock.now())
     try:
-        make_executor(config, Path()).capacity()
+        slots = make_executor(config, Path()).capacity()
     except ExecutorError as error:
         raise ConfigurationError(str(error), key=f"executor.{config.executor.name}") from error
+    _require_alike(slots, config.score.cost)
+
+
+def _require_alike(slots: Sequence[Slot], cost: Cost) -> None:
+    """See that it does not matter where a latency is measured."""
+    names = sorted({slot.name for slot in slots})
+    if cost == LATENCY and len(names) > 1:
+        raise ConfigurationError(
+            f"latencies measured on {' and on '.join(names)} cannot be compared; let the executor have slots of one "
+            "kind, or choose a cost that is counted",
+            key="score.inference_cost",
+        )
 
 
 def _require_recorded(provider: Provider, now: datetime) -> None:

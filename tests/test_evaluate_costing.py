@@ -2,15 +2,13 @@
 
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
+from cifar_files import make_cifar10
 from daemon_process import wait_until
 from torchvision.datasets import cifar
 
@@ -172,22 +170,10 @@ def test_a_measurement_is_short(tmp_path, monkeypatch):
     assert how["passes"] + how["warm_up"] <= 10
 
 
-def cifar10(folder: Path) -> Path:
-    """Ten images a class in the official layout."""
-    inside = folder / "cifar-10-batches-py"
-    inside.mkdir()
-    images = np.random.default_rng(0).integers(0, 256, (5, 20, 3072)).astype(np.uint8)
-    for n in range(5):
-        content = {"data": images[n], "labels": [label % 10 for label in range(20)]}
-        (inside / f"data_batch_{n + 1}").write_bytes(pickle.dumps(content))
-    (inside / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(n) for n in range(10)]}))
-    return folder
-
-
 @pytest.mark.parametrize("device", ["pixel2", "titan_rtx_256"])
 def test_a_published_latency_is_looked_up(tmp_path, monkeypatch, device):
     monkeypatch.setattr(cifar, "check_integrity", lambda path, md5=None: True)
-    task = {"dataset": "cifar10", "data_dir": str(cifar10(tmp_path))}
+    task = {"dataset": "cifar10", "data_dir": str(make_cifar10(tmp_path))}
     spec = spec_of(tmp_path, (PLAIN, IDLE), f"latency:{device}", task=task)
     values = here(replace(spec, space_options={}, score={**spec.score, "proxies": ["params"]}))
     for arch in (PLAIN, IDLE):
