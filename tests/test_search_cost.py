@@ -34,7 +34,7 @@ def test_what_is_none_is_refused_with_those_there_are(name):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("flops", 42.5e6, "42.5 M multiply-accumulates"),
+        ("flops", 42.5e6, "42.5 MMAC"),
         ("parameters", 1.2e6, "1.2 M parameters"),
         ("latency", 0.0032, "3.2 ms"),
         ("latency:pixel2", 0.5, "500.0 ms"),
@@ -43,7 +43,6 @@ def test_what_is_none_is_refused_with_those_there_are(name):
 def test_people_read_it_in_a_unit_of_its_own(name, value, text):
     chosen = named(name)
     assert f"{round(value / chosen.scale, 6)} {chosen.unit}" == text
-    assert chosen.label.startswith(chosen.unit)
 
 
 def test_no_cost_is_a_proxy():

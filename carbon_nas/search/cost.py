@@ -24,8 +24,8 @@ class Cost:
         noun: what it is, in the middle of a sentence.
         recorded: its name among the values of a scoring, in its base unit: a count, or seconds.
         reported: its name among those of a training, if trainings tell it.
-        unit: what people read it in.
-        label: the unit, and of what, for an axis or a column.
+        unit: what people read it in, for a column.
+        label: the unit in words, and of what, for an axis or a sentence.
         scale: base units of one `unit`.
     """
 
@@ -50,7 +50,7 @@ FLOPS = Cost(
     noun="flops",
     recorded="inference_flops",
     reported="flops",
-    unit="M multiply-accumulates",
+    unit="MMAC",
     label="M multiply-accumulates of one image",
     scale=1e6,
 )
