@@ -4,9 +4,12 @@ A group's name is the import path of its concept: `carbon_nas.providers`, `.poli
 `.controllers`, `.executors`.
 """
 
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,7 +27,7 @@ def registered(group: str) -> dict[str, EntryPoint]:
         ConfigurationError: two distributions claim one name.
     """
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=f"carbon_nas.{group}"):
+    for point in _installed(group, tuple((folder, _changed(folder)) for folder in sys.path)):
         other = found.setdefault(point.name, point)
         if other.value != point.value:
             raise ConfigurationError(
@@ -32,6 +35,20 @@ def registered(group: str) -> dict[str, EntryPoint]:
                 key=f"carbon_nas.{group}",
             )
     return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=len(GROUPS))
+def _installed(group: str, _: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Give a group's entry points. A start asks a dozen times, and each time a file of every distribution is read."""
+    return entry_points(group=f"carbon_nas.{group}")
+
+
+def _changed(folder: str) -> int:
+    """Say when something was last installed there or removed; 0 of what is no folder."""
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def load(group: str, name: str, *, key: str) -> Any:

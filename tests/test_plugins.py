@@ -48,6 +48,15 @@ def test_our_own_parts_are_found_as_a_strangers_are(group):
         assert isinstance(plugins.load(group, name, key=group).Options, type), point
 
 
+def test_what_is_installed_and_removed_meanwhile_is_noticed(install):
+    folder = install("stranger", policies="lunar = stranger_policy:Lunar")
+    assert "lunar" in plugins.registered("policies")
+    (folder / "stranger-1.0.dist-info").rename(folder / "gone")
+    assert "lunar" not in plugins.registered("policies")
+    (folder / "gone").rename(folder / "stranger-1.0.dist-info")
+    assert "lunar" in plugins.registered("policies")
+
+
 def test_a_strangers_part_is_found_and_built_with_its_options_and_context(install):
     folder = install("stranger", policies="lunar = stranger_policy:Lunar")
     (folder / "stranger_policy.py").write_text(
