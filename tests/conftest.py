@@ -1,8 +1,10 @@
 """For all tests: one thread for torch, before anything can import it; and a clean environment."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from cli_forks import CommandForks
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two cores are shared by two workers; threads only cost here
 
@@ -13,3 +15,11 @@ def no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("CARBON_NAS_") or name in {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def forked_cli() -> Iterator[CommandForks]:
+    """What runs a command as `daemon_process.cli` does, but without Python's start."""
+    forks = CommandForks()
+    yield forks
+    forks.close()

@@ -15,9 +15,9 @@ def test_a_provider_that_is_ready_is_shown_with_what_it_counts():
     assert (found["signal"], found["basis"], found["licence"]) == ("average", "direct", "CC BY 4.0")
 
 
-def test_a_missing_key_and_a_wrong_zone_are_refused():
+def test_a_missing_key_and_a_wrong_zone_are_refused(forked_cli):
     for name, zone, said in (("entsoe", "FR", "CARBON_NAS_ENTSOE_TOKEN"), ("neso", "FR", "not 'FR'")):
-        done = cli("providers", "check", name, "--zone", zone)
+        done = forked_cli("providers", "check", name, "--zone", zone)
         assert (done.returncode, done.stdout) == (EX_CONFIG, "")
         assert said in done.stderr
         assert done.stderr.count("\n") == 1

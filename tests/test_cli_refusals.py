@@ -1,12 +1,11 @@
 """Bad input, through the real command line: one line that says what and where, exit status 78, nothing written."""
 
 import socket
-import sys
+from pathlib import Path
 
 import pytest
 from daemon_process import DIRTY, cli, daemons, everything, query, write_config
 
-from carbon_nas.cli import main
 from carbon_nas.errors import EX_CONFIG
 
 HEADER = "time_utc,carbon_intensity"
@@ -40,29 +39,35 @@ TRACES = {
 
 
 @pytest.fixture
-def require_refused(tmp_path, monkeypatch, capsys):
+def require_refused(forked_cli, tmp_path):
     """Require that `check-config` and `run` say all of `said` in one line, exit with 78 and write nothing."""
 
     def require(config, *said, state=tmp_path / "state", check_config=True):
         before = everything(tmp_path)
-        found = cli("run", "--config", config, "--state-dir", state)
-        require_one_line(found.returncode, found.stdout, found.stderr, said)
-        if check_config:  # in this process: the same main(), and no start-up
-            monkeypatch.setattr(sys, "argv", ["carbon-nas", "check-config", str(config)])
-            with pytest.raises(SystemExit) as end:
-                main()
-            require_one_line(end.value.code, *capsys.readouterr(), said)
+        commands = [("run", "--config", config, "--state-dir", state), ("check-config", config)]
+        for command in commands if check_config else commands[:1]:
+            require_one_line(forked_cli(*command), said)
         assert everything(tmp_path) == before
 
     return require
 
 
-def require_one_line(status, printed, complaint, said):
-    assert (status, printed) == (EX_CONFIG, ""), complaint
-    assert complaint.startswith("carbon-nas: ")
-    assert complaint.count("\n") == 1, complaint
+def require_one_line(done, said):
+    assert (done.returncode, done.stdout) == (EX_CONFIG, ""), done.stderr
+    assert done.stderr.startswith("carbon-nas: ")
+    assert done.stderr.count("\n") == 1, done.stderr
     for part in said:
-        assert str(part) in complaint
+        assert str(part) in done.stderr
+
+
+def test_a_process_with_its_own_start_says_the_same(forked_cli, tmp_path):
+    """What the others here are spared."""
+    config = write_config(tmp_path / "nas.toml", grid={"zone": "XX"})
+    for command in (("run", "--config", config, "--state-dir", tmp_path / "state"), ("check-config", config)):
+        done, forked = cli(*command), forked_cli(*command)
+        require_one_line(done, ["'XX'"])
+        assert (forked.returncode, forked.stdout, forked.stderr) == (EX_CONFIG, "", done.stderr)
+    assert everything(tmp_path).keys() == {Path("nas.toml")}
 
 
 @pytest.mark.parametrize(("text", "said"), TRACES.values(), ids=TRACES.keys())
@@ -79,11 +84,11 @@ def test_a_clock_that_begins_outside_the_trace_is_refused(require_refused, tmp_p
     require_refused(config, "clock.replay_from", "2025-01-10T00:00Z", "2024-01-01T00:00Z")
 
 
-def test_the_trace_that_the_others_spoil_is_good(tmp_path):
+def test_the_trace_that_the_others_spoil_is_good(forked_cli, tmp_path):
     path = tmp_path / "trace.csv"
     path.write_text(trace())
     config = write_config(tmp_path / "nas.toml", grid__csv={"trace": None, "path": str(path)})
-    found = cli("check-config", config)
+    found = forked_cli("check-config", config)
     assert found.stdout == f"{config}: good\n"
 
 
