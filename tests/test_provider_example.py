@@ -1,14 +1,12 @@
 """A stranger's provider: built, installed beside us, found by its name, and put to its own tests."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from example_distribution import install, python, require_own_tests_to_pass
 
-ROOT = Path(__file__).parents[1]
-EXAMPLE = ROOT / "examples" / "carbon-nas-provider-example"
+NAME = "carbon-nas-provider-example"
+ENVIRONMENT = {"CARBON_NAS_EXAMPLE_TOKEN": "t0ken"}
 
 DRIVE = """
 import asyncio, httpx
@@ -38,51 +36,16 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, in a folder of its own."""
-    target = tmp_path_factory.mktemp("site")
-    source = tmp_path_factory.mktemp("source") / "example"
-    subprocess.run(["cp", "-r", str(EXAMPLE), str(source)], check=True)  # noqa: S607 -- building writes into it
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-build-isolation", "--no-index", "--target", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return target
-
-
-def run(installed: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(installed), "CARBON_NAS_EXAMPLE_TOKEN": "t0ken"}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return install(NAME, tmp_path_factory.mktemp)
 
 
 def test_it_is_found_by_its_name_and_driven(installed: Path) -> None:
-    assert run(installed, "-c", DRIVE).split() == ["carbon_nas_provider_example", "XY", "132.5", "forecast"]
+    told = python(installed, "-c", DRIVE, **ENVIRONMENT)
+    assert told.split() == ["carbon_nas_provider_example", "XY", "132.5", "forecast"]
 
 
 def test_it_passes_its_own_tests(installed: Path) -> None:
-    config = f"--rootdir={EXAMPLE / 'tests'}"
-    told = run(
-        installed,
-        "-m",
-        "pytest",
-        "-q",
-        "-c",
-        os.devnull,
-        "-p",
-        "no:cacheprovider",
-        config,
-        str(EXAMPLE / "tests"),
-    )
-    assert " passed" in told
-    assert "skipped" not in told
+    require_own_tests_to_pass(NAME, installed)
 
 
 def test_it_is_not_found_where_it_is_not_installed() -> None:
