@@ -47,6 +47,19 @@ async def three_jobs(world, until, *, step=10 * MINUTE):
         return totals(world)
 
 
+@pytest.fixture
+def local_zone(monkeypatch):
+    """Give a function that sets the machine's time zone; what it was before is in force again afterwards."""
+
+    def put(zone):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield put
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("zone", "change"),
     [
@@ -56,10 +69,9 @@ async def three_jobs(world, until, *, step=10 * MINUTE):
         ("America/Los_Angeles", datetime(2023, 11, 5, 9, tzinfo=UTC)),
     ],
 )
-def test_the_days_on_which_clocks_change_are_days_like_others(tmp_path, monkeypatch, zone, change):
+def test_the_days_on_which_clocks_change_are_days_like_others(tmp_path, local_zone, zone, change):
     """On a machine that keeps local time; the trace is in UTC, as every reading is."""
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
+    local_zone(zone)
     start, end = change - DAY, change + DAY
     world = World(tmp_path / "s.sqlite", start, "always", slots=1, gpu=True, lasts=lambda spec: 11 * HOUR)
     joules, grams, qualities = asyncio.run(three_jobs(world, end))
@@ -71,8 +83,6 @@ def test_the_days_on_which_clocks_change_are_days_like_others(tmp_path, monkeypa
     attempts = world.executor.attempts.values()
     work = sum(grams_between(attempt.started, attempt.ended) for attempt in attempts)
     assert grams == pytest.approx(board + controller + work, rel=1e-9)
-    monkeypatch.undo()
-    time.tzset()
 
 
 class Silent(SharedTrace):
