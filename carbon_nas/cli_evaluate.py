@@ -6,7 +6,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -194,16 +194,14 @@ def _print(found: "list[Scored]", proxies: Sequence[str]) -> None:
     pool = {each.arch: each.values for each in found}
     together = aggregate(pool)
     best = sorted(found, key=lambda each: -together[each.arch])[:SHOWN]
+    numbers = {"aggregate": [together[each.arch] for each in best]}
+    numbers |= {name: [each.values[name] for each in best] for name in proxies}
     console = Console()
-    table = Table(box=None)
-    table.add_column("rank", justify="right")
-    table.add_column("architecture", overflow="fold")
-    for name in ("aggregate", *proxies):
-        table.add_column(name, justify="right")
-    for place, each in enumerate(best, 1):
-        values = [together[each.arch], *(each.values[name] for name in proxies)]
-        table.add_row(str(place), each.arch, *(f"{value:.4g}" for value in values))
-    console.print(table, highlight=False)
+    for table in _tables(numbers, console.width):
+        console.print(table, highlight=False)
+    print()
+    for place, each in enumerate(best, 1):  # on lines of their own: many a text is wider than a terminal
+        print(f" {place:>4}  {each.arch}")
     seconds = sum(each.seconds for each in found)
     console.print(
         f"{len(best)} best of {len(found)} by the log-rank sum of {', '.join(combined(pool))}; "
@@ -214,6 +212,26 @@ def _print(found: "list[Scored]", proxies: Sequence[str]) -> None:
     for name, missing in unusable(pool).items():
         if missing:
             console.print(f"{name} says nothing of {missing}; they rank last by it.", highlight=False)
+
+
+def _tables(numbers: Mapping[str, Sequence[float]], width: int) -> Iterator[Table]:
+    """Give the columns as tables no wider than `width`, the rows of each numbered from 1."""
+    columns = {name: [f"{value:.4g}" for value in values] for name, values in numbers.items()}
+    groups, room = list[list[str]](), 0
+    for name, column in columns.items():
+        needed = max(map(len, (name, *column))) + 2
+        if needed > room:
+            groups.append([])
+            room = width - len("rank") - 2
+        groups[-1].append(name)
+        room -= needed
+    for group in groups:
+        table = Table(box=None)
+        for name in ("rank", *group):
+            table.add_column(name, justify="right")
+        for place, row in enumerate(zip(*(columns[name] for name in group), strict=True), 1):
+            table.add_row(str(place), *row)
+        yield table
 
 
 def _seconds_by_proxy(found: "list[Scored]") -> dict[str, float]:

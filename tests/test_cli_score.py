@@ -48,9 +48,19 @@ def test_what_is_no_number_is_null_and_counted():
 
 
 def test_a_person_sees_the_best_first():
-    done = cli("score", *SMALL, "--archs", "-", "--proxies", "flops,naswot", stdin=f"{DEAD}\n{CELL}\n")
+    """In 80 columns, with more proxies than they have room for."""
+    proxies = ("flops", "naswot", "az_expressivity", "az_progressivity", "az_trainability", "l2_norm")
+    asked = ("--archs", "-", "--proxies", ",".join(proxies))
+    done = cli("score", *SMALL, *asked, stdin=f"{DEAD}\n{CELL}\n", COLUMNS="80")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.index("nor_conv_3x3~0|+|skip") < done.stdout.index("|none~0|+|none~0")
+    lines = done.stdout.splitlines()
+    assert lines[lines.index(f"    1  {CELL}") + 1] == f"    2  {DEAD}"
+    assert all(len(line) <= 80 for line in lines if "|" not in line)
+    heads = [(place, line.split()) for place, line in enumerate(lines) if line.split()[:1] == ["rank"]]
+    assert [name for _, (_, *names) in heads for name in names] == ["aggregate", *proxies]
+    for place, head in heads:
+        rows = [line.split() for line in lines[place + 1 : place + 3]]
+        assert [(row[0], len(row)) for row in rows] == [("1", len(head)), ("2", len(head))]
     assert "naswot says nothing of 1; they rank last by it." in done.stdout
 
 
@@ -67,8 +77,8 @@ def test_a_person_sees_the_best_first():
         (("--device", "cuda:99"), "", "'cuda:99' cannot be used"),
     ],
 )
-def test_bad_input_is_one_line(arguments, stdin, said):
-    done = cli("score", *arguments, stdin=stdin)
+def test_bad_input_is_one_line(forked_cli, arguments, stdin, said):
+    done = forked_cli("score", *arguments, stdin=stdin)
     assert done.returncode in (1, EX_CONFIG)
     assert said in done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
