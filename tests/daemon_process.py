@@ -102,6 +102,15 @@ def daemons(folder: Path) -> Iterator[Callable[..., "Daemon"]]:
             kill_runners(daemon.state)
 
 
+def ended_search(folder: Path) -> Path:
+    """Give the state directory of a search that has ended; no daemon runs."""
+    with daemons(folder) as start:
+        daemon = start(train={"epochs": 1})
+        daemon.wait_until_finished()
+        daemon.terminate()
+    return daemon.state
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -270,6 +279,13 @@ def everything(folder: Path) -> dict[Path, str]:
         if path.is_file()
         else "folder"
         for path in sorted(folder.rglob("*"))
+    }
+
+
+def content(state: Path) -> dict[Path, str]:
+    """Give `everything` that is kept there; SQLite's own shared index and empty log of a reader are not."""
+    return {
+        path: digest for path, digest in everything(state).items() if not path.name.endswith(("-shm", "-wal"))
     }
 
 

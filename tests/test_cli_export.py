@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from daemon_process import cli, daemons, everything, query
+from daemon_process import cli, content, ended_search, query
 
 from carbon_nas import record, state_directory
 from carbon_nas.errors import EX_CONFIG, ConfigurationError, StoreError
@@ -25,12 +25,7 @@ from carbon_nas.model_export import BEST, export_model
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    """The state directory of a search that has ended; no daemon runs."""
-    with daemons(tmp_path_factory.mktemp("ended")) as start:
-        daemon = start(train={"epochs": 1})
-        daemon.wait_until_finished()
-        daemon.terminate()
-    return daemon.state
+    return ended_search(tmp_path_factory.mktemp("ended"))
 
 
 @pytest.fixture
@@ -57,13 +52,6 @@ def exported(state, tmp_path_factory):
     assert (done.returncode, done.stderr) == (0, "") or export.missing_for_onnx()
     assert content(state) == before
     return out
-
-
-def content(state):
-    """What is kept there; SQLite's own shared index and empty log of a reader are not."""
-    return {
-        path: digest for path, digest in everything(state).items() if not path.name.endswith(("-shm", "-wal"))
-    }
 
 
 def exporting(state, out, arch=BEST):
@@ -183,9 +171,9 @@ def test_what_is_not_known_is_left_out_and_not_zero(state, changed, tmp_path, mo
     assert json.loads((tmp_path / "out/architecture.json").read_bytes())["emissions"]["training"] == {}
 
 
-def test_an_architecture_that_is_not_trained_gets_the_nearest_named(state, tmp_path):
+def test_an_architecture_that_is_not_trained_gets_the_nearest_named(forked_cli, state, tmp_path):
     arch, _, _ = best_of(state)
-    done = cli("export", "--state-dir", state, "--out", tmp_path / "out", "--arch", arch[:-3])
+    done = forked_cli("export", "--state-dir", state, "--out", tmp_path / "out", "--arch", arch[:-3])
     assert (done.returncode, done.stdout) == (EX_CONFIG, "")
     assert f"did you mean {arch!r}?" in done.stderr
     assert done.stderr.count("\n") == 1

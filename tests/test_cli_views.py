@@ -3,26 +3,14 @@
 import json
 
 import pytest
-from daemon_process import cli, daemons, everything
+from daemon_process import cli, content, ended_search, everything
 
 from carbon_nas.errors import EX_CONFIG
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    """The state directory of a search that has ended; no daemon runs."""
-    with daemons(tmp_path_factory.mktemp("ended")) as start:
-        daemon = start(train={"epochs": 1})
-        daemon.wait_until_finished()
-        daemon.terminate()
-    return daemon.state
-
-
-def content(state):
-    """What is kept there; SQLite's own shared index and empty log of a reader are not."""
-    return {
-        path: digest for path, digest in everything(state).items() if not path.name.endswith(("-shm", "-wal"))
-    }
+    return ended_search(tmp_path_factory.mktemp("ended"))
 
 
 def test_status_tells_a_program_how_the_search_stands(state):
@@ -44,9 +32,9 @@ def test_status_tells_a_program_how_the_search_stands(state):
     assert content(state) == before
 
 
-def test_status_tells_a_person_the_same_and_cuts_nothing_off(state):
-    now = json.loads(cli("status", "--state-dir", state, "--json").stdout)
-    found = cli("status", "--state-dir", state, COLUMNS="60")
+def test_status_tells_a_person_the_same_and_cuts_nothing_off(forked_cli, state):
+    now = json.loads(forked_cli("status", "--state-dir", state, "--json").stdout)
+    found = forked_cli("status", "--state-dir", state, COLUMNS="60")
     assert found.returncode == 0
     assert all(len(line.rstrip()) <= 60 for line in found.stdout.splitlines())
     assert "".join(now["best_arch"].split()) in "".join(found.stdout.split())
@@ -54,9 +42,9 @@ def test_status_tells_a_person_the_same_and_cuts_nothing_off(state):
     assert "{" not in found.stdout
 
 
-def test_a_report_is_written_where_asked_and_says_what_status_says(state, tmp_path):
-    now = json.loads(cli("status", "--state-dir", state, "--json").stdout)
-    found = cli("report", "--state-dir", state, "--out", tmp_path / "out")
+def test_a_report_is_written_where_asked_and_says_what_status_says(forked_cli, state, tmp_path):
+    now = json.loads(forked_cli("status", "--state-dir", state, "--json").stdout)
+    found = forked_cli("report", "--state-dir", state, "--out", tmp_path / "out")
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.splitlines()[-1] == f"Report: {tmp_path / 'out/report.html'}"
     report = json.loads((tmp_path / "out/report.json").read_text())
@@ -67,8 +55,8 @@ def test_a_report_is_written_where_asked_and_says_what_status_says(state, tmp_pa
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
-def test_a_place_where_nothing_has_run_is_told_in_one_line(tmp_path, command):
-    found = cli(command, "--state-dir", tmp_path / "none")
+def test_a_place_where_nothing_has_run_is_told_in_one_line(forked_cli, tmp_path, command):
+    found = forked_cli(command, "--state-dir", tmp_path / "none")
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr.startswith("carbon-nas: ")
     assert found.stderr.count("\n") == 1
@@ -80,24 +68,24 @@ def test_a_place_where_nothing_has_run_is_told_in_one_line(tmp_path, command):
     ("command", "names"),
     [("providers", ["csv", "neso"]), ("policies", ["always", "percentile", "threshold"])],
 )
-def test_what_is_installed_is_listed_with_what_it_does(command, names):
-    found = cli(command)
+def test_what_is_installed_is_listed_with_what_it_does(forked_cli, command, names):
+    found = forked_cli(command)
     assert (found.returncode, found.stderr) == (0, "")
     lines = {line.split()[0]: line for line in found.stdout.splitlines() if line.strip()}
     for name in names:
         assert len(lines[name].split()) >= 3  # its name, and what it does
 
 
-def test_help_names_every_command_and_each_has_its_own():
+def test_help_names_every_command_and_each_has_its_own(forked_cli):
     commands = ("demo", "run", "check-config", "status", "report", "providers", "policies")
-    whole = cli("--help")
+    whole = forked_cli("--help")
     assert whole.returncode == 0
-    assert "STATE_DIRECTORY" in cli("run", "--help").stdout
+    assert "STATE_DIRECTORY" in forked_cli("run", "--help").stdout
     for command in commands:
         assert f" {command} " in whole.stdout
 
 
-def test_usage_errors_are_not_configuration_errors(tmp_path):
-    assert cli("run").returncode == 2
-    assert cli("demo", "--seconds", "5").returncode == 2
-    assert cli("check-config", tmp_path / "none.toml").returncode == EX_CONFIG
+def test_usage_errors_are_not_configuration_errors(forked_cli, tmp_path):
+    assert forked_cli("run").returncode == 2
+    assert forked_cli("demo", "--seconds", "5").returncode == 2
+    assert forked_cli("check-config", tmp_path / "none.toml").returncode == EX_CONFIG
