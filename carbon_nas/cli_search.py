@@ -53,7 +53,9 @@ def calibrate(
 
 
 def _calibrated(store: SqlStore) -> calibration.Calibration:
-    found, identity = [one for _, one in store.evaluations()], _identity(store)
+    evaluations, identity = store.evaluations(), _identity(store)
+    first = {job.id for job in store.jobs() if job.continues is None}  # the fidelity to which all come
+    found = [one for job_id, one in evaluations if job_id in first]
     chosen = cost.named(identity["score"]["inference_cost"])
     scores = {one.arch: cost.proxies(one.values) for one in found if one.kind is JobKind.SCORE}
     costs = cost.known(found, chosen)

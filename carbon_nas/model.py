@@ -335,10 +335,10 @@ class SearchProgress:
 
     scored: int = 0
     trained: int = 0
-    paused: int = 0
     best_arch: str | None = None
     best_quality: float | None = None
     hypervolume: float = 0.0
+    paused: int = 0
 
 
 # --- deciding ---------------------------------------------------------------------------------------

@@ -76,11 +76,13 @@ def export_model(
 def choose(trainings: Sequence[TrainedCandidate], arch: str) -> TrainedCandidate:
     """Give the training of `arch`, or the first if that is `BEST`: they come the most accurate first.
 
+    Only who asks for it by name gets one that has paused after some of its epochs.
+
     Raises:
         StoreError: there is none.
         ConfigurationError: none of them is of `arch`; the text names the nearest.
     """
-    if not trainings:
+    if not trainings or (arch == BEST and trainings[0].paused):
         raise StoreError("no training has finished yet, so there is no model to export")
     for training in trainings:
         if arch in {BEST, training.arch}:

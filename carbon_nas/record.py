@@ -41,6 +41,7 @@ class RunMeta:
     tool_version: str
     config_sha256: str
     inference_cost: str = cost.FLOPS.name
+    epochs: int | None = None
 
 
 _META: TypeAdapter[RunMeta] = TypeAdapter(RunMeta)
@@ -73,6 +74,7 @@ def keep(
         tool_version=version("carbon-nas"),
         config_sha256=digest(config),
         inference_cost=config.score.inference_cost,
+        epochs=config.train.epochs,
     )
     store.set_meta("run", _META.dump_json(meta).decode())
 
@@ -133,8 +135,10 @@ def standing(store: SqlStore) -> dict[str, object]:
     meta = _META.validate_json(kept)
     decided = store.decisions()[-1:]
     readings = _settled(store.readings(meta.zone))[-1:]
-    trained = store.evaluations(JobKind.TRAIN)
-    best = max((found for _, found in trained), key=lambda found: found.values["accuracy"], default=None)
+    reached = {job.id: job.epochs for job in store.jobs() if job.kind is JobKind.TRAIN}
+    found = store.evaluations(JobKind.TRAIN)
+    trained = [one for job_id, one in found if meta.epochs in {None, reached[job_id] or meta.epochs}]
+    best = max(trained, key=lambda one: one.values["accuracy"], default=None)
     totals = store.totals().values()
     grid = json.loads(store.get_meta("grid") or "{}")
     return {
@@ -153,6 +157,7 @@ def standing(store: SqlStore) -> dict[str, object]:
         "candidates": len(store.candidates()),
         "scored": len(store.scores()),
         "trained": len(trained),
+        "paused": len({one.arch for _, one in found} - {one.arch for one in trained}),
         "jobs": {f"{kind} {state}": count for (kind, state), count in sorted(store.count_jobs().items())},
         "best_arch": best.arch if best else None,
         "best_accuracy": best.values["accuracy"] if best else None,

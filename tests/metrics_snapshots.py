@@ -32,7 +32,7 @@ def snapshot(**changes):
             (Work.TRAIN, Quality.STALE): (100.0, 5.0),
             (Work.IDLE, Quality.ACTUAL): (50.0, 2.5),
         },
-        "progress": SearchProgress(10, 3, "a", 0.87, 0.5),
+        "progress": SearchProgress(10, 3, "a", 0.87, 0.5, paused=4),
         "slots": 4,
         "slots_busy": 2,
         "last_tick": NOW,

@@ -211,3 +211,27 @@ def make_empty_record():
     """A run that has only begun: no row, no reading, no decision."""
     nothing = dict.fromkeys(("jobs", "transitions", "entries", "readings", "decisions", "evaluations"), ())
     return make_record(**nothing, candidates=0, reference_grams_per_kwh=None)
+
+
+def make_record_with_rungs():
+    """The same run, where trainings of 12 epochs paused after 4: the first was continued by the second, and the third
+    and the fourth, the most accurate by far, have paused."""
+    record = make_record(epochs=12)
+    trainings = [job for job in record.jobs if job.kind is JobKind.TRAIN and job.state is JobState.DONE]
+    first, second, *paused = trainings[:4]
+    changed = {
+        first.id: replace(first, epochs=4),
+        second.id: replace(second, archs=first.archs, continues=first.id),
+        **{job.id: replace(job, epochs=4) for job in paused},
+    }
+    dear = {job.id: {"accuracy": 0.99} for job in paused}
+    evaluations = [
+        (job_id, replace(found, values=found.values | dear.get(job_id, {})))
+        for job_id, found in record.evaluations
+    ]
+    evaluations = [
+        (job_id, replace(found, arch=first.archs[0]) if job_id == second.id else found)
+        for job_id, found in evaluations
+    ]
+    jobs = tuple(changed.get(job.id, job) for job in record.jobs)
+    return replace(record, jobs=jobs, evaluations=tuple(evaluations)), first.id, second.id, paused

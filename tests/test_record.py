@@ -17,14 +17,17 @@ from carbon_nas.model import (
     Basis,
     Capabilities,
     Decision,
+    Evaluation,
     GridState,
     JobKind,
+    JobState,
     Quality,
     Signal,
     Slot,
     Window,
 )
 from carbon_nas.report import build_report
+from carbon_nas.states import transition
 from carbon_nas.store.sql import SqlStore
 
 START = datetime(2023, 1, 10, tzinfo=UTC)
@@ -115,6 +118,18 @@ def test_a_run_begins_at_its_first_start_and_is_as_its_last_one_says(store):
     run = record.load(store)
     assert (run.start, run.end) == (START, START + 9 * HOUR)
     assert run.config_sha256 == digest(later)
+
+
+def test_what_paused_after_some_epochs_is_not_the_best(store):
+    keep(store, START)
+    for name, epochs, accuracy in (("whole", CONFIG.train.epochs, 0.5), ("paused", 1, 0.99)):
+        job = add_job(store, make_job(name, epochs=epochs))
+        running, step = transition(job, JobState.RUNNING, START, "test")
+        store.move(running, step)
+        found = Evaluation(f"a-{name}", JobKind.TRAIN, {"accuracy": accuracy, "flops": 1.0}, 1.0, 1.0)
+        store.move(*transition(running, JobState.DONE, START, "test"), [found])
+    now = record.standing(store)
+    assert (now["trained"], now["paused"], now["best_arch"]) == (1, 1, "a-whole")
 
 
 def test_standing_tells_how_the_run_stands(finished):

@@ -11,7 +11,18 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_records import END, START, STEP, STEPS, entry, intensity, make_empty_record, make_record, reading
+from report_records import (
+    END,
+    START,
+    STEP,
+    STEPS,
+    entry,
+    intensity,
+    make_empty_record,
+    make_record,
+    make_record_with_rungs,
+    reading,
+)
 
 from carbon_nas.energy.quantities import emissions_text, energy_text, energy_unit, significant
 from carbon_nas.errors import CarbonNasError
@@ -28,8 +39,10 @@ from carbon_nas.model import (
     Work,
 )
 from carbon_nas.report import ReportError, build_report
+from carbon_nas.report.html import render_html
 from carbon_nas.report.json import to_plain
 from carbon_nas.report.results import windows
+from carbon_nas.report.text import render_text
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +69,29 @@ def close(*pair):
 
 def test_totals_are_those_of_the_ledger(record, report):
     assert (report.totals.energy_kwh, report.totals.emissions_grams) == close(*exact(record.entries))
+
+
+def test_a_training_in_several_jobs_is_one_and_what_paused_is_compared_with_nobody(report):
+    record, first, second, paused = make_record_with_rungs()
+    found = build_report(record)
+    before = len(report.search.trainings)
+    assert len(found.search.trainings) == before - 1
+    assert (found.search.trained, found.search.paused) == (before - 3, 2)
+    whole = next(one for one in found.search.trainings if one.job_id == second)
+    assert whole.earlier_jobs == (first,)
+    spent = exact(row for row in record.entries if row.job_id in {first, second})
+    assert (whole.energy_kwh, whole.emissions_grams) == close(*spent)
+    last = found.search.trainings[-2:]
+    assert {one.job_id for one in last} == {job.id for job in paused}
+    assert all(one.paused and one.epochs == 4 and not one.on_front for one in last)
+    assert all(not one.paused for one in found.search.trainings[:-2])
+    assert found.search.best_accuracy < 0.99 == last[0].accuracy
+    assert found.totals.energy_kwh == report.totals.energy_kwh, "pausing moves no joule"
+    assert all(check.passed for check in found.checks)
+    assert "2, after some of the epochs" in render_text(found)
+    page = render_html(found, record)
+    assert "and 2 in part" in page
+    assert page.count("<small>paused</small>") == 2
 
 
 def test_every_breakdown_has_its_own_rows(record, report):

@@ -53,6 +53,7 @@ def test_every_figure_is_the_snapshots():
         ("carbon_nas_slots_busy",): 2,
         ("carbon_nas_candidates_scored_total",): 10,
         ("carbon_nas_candidates_trained_total",): 3,
+        ("carbon_nas_candidates_paused",): 4,
         ("carbon_nas_hypervolume_ratio",): 0.5,
         ("carbon_nas_best_quality_ratio",): 0.87,
         ("carbon_nas_last_tick_timestamp_seconds",): NOW.timestamp(),

@@ -190,7 +190,7 @@ def _functional_units(rows: Sequence[LedgerEntry], search: SearchResults) -> tup
             "trained candidate",
             search.trained,
             training,
-            "training alone, failed attempts too, by finished one",
+            "training alone, failed and paused ones too, by training that came to its end",
         ),
         ("trained candidate, all work", search.trained, rows, "the whole search, by candidate it delivers"),
     )

@@ -45,7 +45,7 @@ def account(report: Report, record: RunRecord, training: TrainedCandidate) -> di
         "energy_method": f"{report.energy_method.statement}; PUE {report.boundary.pue:g}",
         "intensity": f"{', '.join(method.providers)}; {method.signal}, {method.basis}; {method.accounting}",
         "zone": method.zone,
-        "hardware": _hardware(record, training.job_id),
+        "hardware": _hardware(record, (*training.earlier_jobs, training.job_id)),
         "replay": report.period.replay,
     }
     return _known(**found)
@@ -166,9 +166,9 @@ def _emissions(report: Report, emissions: Mapping[str, Any]) -> Iterator[str]:
     yield "Not counted: " + "; ".join(each.what for each in report.boundary.excluded) + "."
 
 
-def _hardware(record: RunRecord, job_id: str) -> str | None:
+def _hardware(record: RunRecord, jobs: Sequence[str]) -> str | None:
     """Name the devices that the training ran on; None where its slots are no longer known."""
-    used = {row.slot_id for row in record.entries if row.job_id == job_id}
+    used = {row.slot_id for row in record.entries if row.job_id in jobs}
     return ", ".join(sorted({slot.name for slot in record.slots if slot.id in used})) or None
 
 

@@ -16,7 +16,7 @@ from carbon_nas.energy.quantities import (
 from carbon_nas.model import EnergyMethod, Quality
 from carbon_nas.report.json import content_sha256, to_plain
 from carbon_nas.report.model import Report
-from carbon_nas.report.plots import quality_svg, timeline_svg, work_svg
+from carbon_nas.report.plots import is_placed, quality_svg, timeline_svg, work_svg
 from carbon_nas.report.record import RunRecord
 from carbon_nas.report.words import comparison, duration_text
 
@@ -78,7 +78,7 @@ def _figures(report: Report, record: RunRecord) -> Mapping[str, Markup]:
     figures = {"timeline": timeline_svg(record)} if record.readings or record.entries else {}
     if report.breakdown.by_work:
         figures["work"] = work_svg(report)
-    if any(one.accuracy is not None and one.inference_cost is not None for one in report.search.trainings):
+    if any(map(is_placed, report.search.trainings)):
         figures["quality"] = quality_svg(report.search)
     return {name: Markup(svg) for name, svg in figures.items()}  # noqa: S704 -- our own drawing
 

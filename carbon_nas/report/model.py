@@ -217,10 +217,15 @@ class CostUnit:
 
 @dataclass(frozen=True, slots=True)
 class TrainedCandidate:
-    """One trained architecture. `flops` are multiply-accumulates of one image; `inference_cost` see `CostUnit`."""
+    """One trained architecture. `flops` are multiply-accumulates of one image; `inference_cost` see `CostUnit`.
+
+    `job_id` is the last of the jobs that trained it, `earlier_jobs` are those it went on from, oldest first. One that
+    is `paused` has so far been trained for some of the epochs only, and is compared with nobody.
+    """
 
     arch: str
     job_id: str
+    earlier_jobs: tuple[str, ...]
     accuracy: float | None
     parameters: int | None
     flops: float | None
@@ -229,17 +234,22 @@ class TrainedCandidate:
     energy_kwh: float | None
     emissions_grams: float | None
     suspensions: int
+    paused: bool
     on_front: bool  # no other is both more accurate and cheaper at inference
     missing: Missing = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResults:
-    """What was found. `suspended` and `resumed` count steps; a job may have several."""
+    """What was found. `suspended` and `resumed` count steps; a job may have several.
+
+    `trained` were trained to the end, `paused` for a part of the epochs, and no further yet.
+    """
 
     candidates: int
     scored: int
     trained: int
+    paused: int
     suspended: int
     resumed: int
     failed: int
@@ -247,7 +257,7 @@ class SearchResults:
     best_arch: str | None
     best_accuracy: float | None
     cost: CostUnit
-    trainings: tuple[TrainedCandidate, ...]  # the most accurate first
+    trainings: tuple[TrainedCandidate, ...]  # to the end before paused, then the most accurate first
     missing: Missing = field(default_factory=dict)
 
 

@@ -100,9 +100,14 @@ def work_svg(report: Report) -> str:
         return _svg(figure, "work")
 
 
+def is_placed(one: TrainedCandidate) -> bool:
+    """Whether the figure of quality shows a training: one to the end, both of whose coordinates are known."""
+    return not one.paused and one.accuracy is not None and one.inference_cost is not None
+
+
 def quality_svg(search: SearchResults) -> str:
     """Draw accuracy against inference cost, coloured by what the training emitted, with the Pareto front."""
-    placed = [one for one in search.trainings if one.accuracy is not None and one.inference_cost is not None]
+    placed = [one for one in search.trainings if is_placed(one)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         axes = figure.subplots()

@@ -28,7 +28,8 @@ class RunRecord:
     """All that was kept of a run, as the store knows it.
 
     `entries` holds every revision. `clock_speed` is clock seconds per real second; above 1 the grid's time was
-    replayed. `inference_cost` is the name of a `search.cost`. `pue` (power usage effectiveness, ISO/IEC 30134-2) is
+    replayed. `inference_cost` is the name of a `search.cost`. `epochs` are those of a training to the end; if they are
+    not known, the most that any job has. `pue` (power usage effectiveness, ISO/IEC 30134-2) is
     facility energy / device energy, and is already inside every row's energy.
 
     Raises:
@@ -57,6 +58,7 @@ class RunRecord:
     tool_version: str
     config_sha256: str
     inference_cost: str = FLOPS.name
+    epochs: int | None = None
     reference_grams_per_kwh: float | None = None
     pue: float = 1.0
     pue_source: str = "not measured: 1.0 counts the devices alone, without the facility's overhead"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from carbon_nas.energy.counterfactual import IntensityProfile
-from carbon_nas.model import Decision, Evaluation, JobKind, JobState, LedgerEntry, Window
+from carbon_nas.model import Decision, Evaluation, Job, JobKind, JobState, LedgerEntry, Window
 from carbon_nas.report.model import CostUnit, IntensityStatistics, SearchResults, TrainedCandidate
 from carbon_nas.report.record import RunRecord
 from carbon_nas.report.rows import grams, grouped, kwh
@@ -20,12 +20,14 @@ def search_results(record: RunRecord, rows: Sequence[LedgerEntry]) -> SearchResu
     weighed = cost.named(record.inference_cost)
     costs = cost.known((found for _, found in record.evaluations), weighed)
     trained = _trainings(record, rows, costs)
-    best = trained[0] if trained and trained[0].accuracy is not None else None
-    why = "no training has finished" if not trained else "no training reported an accuracy"
+    ended = [one for one in trained if not one.paused]
+    best = ended[0] if ended and ended[0].accuracy is not None else None
+    why = "no training reported an accuracy" if ended else "no training has finished"
     return SearchResults(
         candidates=record.candidates,
         scored=len({found.arch for _, found in record.evaluations if found.kind is JobKind.SCORE}),
-        trained=len({training.arch for training in trained}),
+        trained=len({one.arch for one in ended}),
+        paused=len({one.arch for one in trained} - {one.arch for one in ended}),
         suspended=sum(count for (_, target), count in steps.items() if target is JobState.SUSPENDED),
         resumed=steps[JobState.SUSPENDED, JobState.RUNNING],
         failed=sum(job.state is JobState.FAILED for job in record.jobs),
@@ -108,31 +110,52 @@ def _jobs_by_state(record: RunRecord) -> Mapping[JobKind, Mapping[JobState, int]
 def _trainings(
     record: RunRecord, rows: Sequence[LedgerEntry], costs: Mapping[str, float]
 ) -> list[TrainedCandidate]:
-    """List the finished trainings, the most accurate first; a job that trained again counts once, its last."""
-    found = {
-        (job_id, result.arch): result for job_id, result in record.evaluations if result.kind is JobKind.TRAIN
-    }
-    points = {job: _point(result, costs) for (job, _), result in found.items()}
+    """List the finished trainings, those to the end first, the most accurate first; each with all its jobs.
+
+    A job that trained again counts once, its last.
+    """
+    jobs = {job.id: job for job in record.jobs if job.kind is JobKind.TRAIN}
+    found = {job_id: result for job_id, result in record.evaluations if result.kind is JobKind.TRAIN}
+    told = {
+        jobs[job_id].continues for job_id in found if job_id in jobs
+    }  # by the jobs that went on from them
+    found = {job_id: result for job_id, result in found.items() if job_id not in told}
+    end = record.epochs or max((job.epochs or 0 for job in jobs.values()), default=0)
+    paused = {job_id for job_id in found if job_id in jobs and (jobs[job_id].epochs or end) < end}
+    points = {job_id: _point(result, costs) for job_id, result in found.items() if job_id not in paused}
     best = set(front({job: point for job, point in points.items() if point is not None}))
     spent = grouped(rows, lambda row: row.job_id)
-    pauses = Counter(step.job_id for step in record.transitions if step.target is JobState.SUSPENDED)
-    epochs = {job.id: job.epochs for job in record.jobs}
-    trained = [
-        _training(
-            job_id,
-            result,
-            inference_cost=costs.get(result.arch),
-            rows=spent.get(job_id, []),
-            epochs=epochs.get(job_id),
-            suspensions=pauses[job_id],
-            on_front=job_id in best,
+    suspensions = Counter(step.job_id for step in record.transitions if step.target is JobState.SUSPENDED)
+    trained = []
+    for job_id, result in found.items():
+        chain = _chain(job_id, jobs)
+        trained.append(
+            _training(
+                chain,
+                result,
+                inference_cost=costs.get(result.arch),
+                rows=[row for each in chain for row in spent.get(each, [])],
+                epochs=jobs[job_id].epochs if job_id in jobs else None,
+                suspensions=sum(suspensions[each] for each in chain),
+                paused=job_id in paused,
+                on_front=job_id in best,
+            )
         )
-        for (job_id, _), result in found.items()
-    ]
     return sorted(
         trained,
-        key=lambda one: (-_or(one.accuracy, -1.0), _or(one.inference_cost, 0.0), one.arch, one.job_id),
+        key=lambda one: (
+            *(one.paused, -_or(one.accuracy, -1.0), _or(one.inference_cost, 0.0)),
+            *(one.arch, one.job_id),
+        ),
     )
+
+
+def _chain(job_id: str, jobs: Mapping[str, Job]) -> list[str]:
+    """Give the jobs of one training, oldest first; the last is `job_id`."""
+    chain = [job_id]
+    while (job := jobs.get(chain[0])) is not None and job.continues is not None:
+        chain.insert(0, job.continues)
+    return chain
 
 
 def _point(result: Evaluation, costs: Mapping[str, float]) -> Point | None:
@@ -144,13 +167,14 @@ def _point(result: Evaluation, costs: Mapping[str, float]) -> Point | None:
 
 
 def _training(
-    job_id: str,
+    chain: Sequence[str],
     result: Evaluation,
     *,
     inference_cost: float | None,
     rows: Sequence[LedgerEntry],
     epochs: int | None,
     suspensions: int,
+    paused: bool,
     on_front: bool,
 ) -> TrainedCandidate:
     parameters = result.values.get("parameters")
@@ -165,8 +189,10 @@ def _training(
     }
     return TrainedCandidate(
         arch=result.arch,
-        job_id=job_id,
+        job_id=chain[-1],
+        earlier_jobs=tuple(chain[:-1]),
         suspensions=suspensions,
+        paused=paused,
         on_front=on_front,
         missing={name: _WHY_NOT[name] for name, value in fields.items() if value is None},
         **fields,  # type: ignore[arg-type]  # a dict's values have one type

@@ -26,6 +26,8 @@ def _findings(report: Report) -> Iterator[tuple[str, str]]:
         "trained",
         f"{search.trained:,} ({search.suspended} suspended, {search.resumed} resumed, {search.failed} failed)",
     )
+    if search.paused:
+        yield "paused early", f"{search.paused:,}, after some of the epochs: others promised more"
     if search.best_arch is None or search.best_accuracy is None:
         yield "best", f"none: {search.missing['best_arch']}"
     else:

@@ -134,7 +134,12 @@ def _work(now: Snapshot) -> Iterator[Metric]:
 
 def _search(progress: SearchProgress) -> Iterator[Metric]:
     yield CounterMetricFamily("carbon_nas_candidates_scored", "Scored architectures", progress.scored)
-    yield CounterMetricFamily("carbon_nas_candidates_trained", "Trained architectures", progress.trained)
+    yield CounterMetricFamily(
+        "carbon_nas_candidates_trained", "Architectures trained to the end", progress.trained
+    )
+    yield GaugeMetricFamily(
+        "carbon_nas_candidates_paused", "Architectures trained in part, at a rung", progress.paused
+    )
     yield GaugeMetricFamily(
         "carbon_nas_hypervolume_ratio", "Share of the objective space dominated", progress.hypervolume
     )

@@ -257,14 +257,22 @@ def _totals(view: LiveView) -> Table:
             "bold",
         ),
     )
-    if view.at_once_emissions_grams is not None:
-        table.add_row("", "", Text("at once", "dim"), f"{emissions_text(view.at_once_emissions_grams)} CO₂e")
+    paused, at_once = view.progress.paused, view.at_once_emissions_grams
+    if paused or at_once is not None:
+        table.add_row(
+            *((Text("paused", "dim"), f"{paused:,}") if paused else ("", "")),
+            *(
+                (Text("at once", "dim"), f"{emissions_text(at_once)} CO₂e")
+                if at_once is not None
+                else ("", "")
+            ),
+        )
     return table
 
 
 def _best(progress: SearchProgress) -> Text:
     if progress.best_arch is None or progress.best_quality is None:
-        return Text("best: nothing trained yet", "dim")
+        return Text(f"best: nothing trained {'to the end ' if progress.paused else ''}yet", "dim")
     return Text.assemble(
         ("best ", "dim"),
         (f"{progress.best_quality:.2%} ", "bold"),
