@@ -166,6 +166,7 @@ STRANGERS = {
         ["grid.zone", "GB", "US-CISO", "--state-dir"],
     ),
     "another space": ({"space__nasbench201": {"channels": 8}}, ["space", "--state-dir"]),
+    "pauses after other epochs": ({"fidelity": {"minimum_epochs": 1}}, ["fidelity", "--state-dir"]),
     "another minibatch to score on": ({"score": {"batch_size": 16}}, ["score", "--state-dir"]),
     "another clock": ({"clock": {"speed": 2.0}}, ["clock", "--state-dir"]),
 }

@@ -134,6 +134,8 @@ BAD = [
     ("[executor.local]\ncpu_slots = -1", "executor.local", "cpu_slots cannot be negative"),
     ("[executor.local]\nlinger_seconds = nan", "executor.local", "linger_seconds cannot be negative"),
     ("[search]\nminimum_pool = 400", "search", "must not exceed queue_capacity"),
+    ("[fidelity]\nminimum_epochs = 4", "fidelity.minimum_epochs", "must be below train.epochs, 4"),
+    ("[fidelity]\nreduction_factor = 1", "fidelity", "reduction_factor must be at least 2, got 1"),
     ("[train]\nepochs = 0", "train.epochs", "(got 0)"),
     ("[task]\ndataset = 'cifar10'", "task", "set data_dir"),
     ("[task]\ndataset = 'cifar10'\ndata_dir = '/nowhere'", "task.data_dir", "no folder /nowhere/cifar-10-"),
