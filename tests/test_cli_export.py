@@ -89,9 +89,16 @@ def test_the_best_is_exported_with_what_is_known_of_it(state, exported):
     arch, job, values = best_of(state)
     about = json.loads((exported / "architecture.json").read_bytes())
     assert (about["architecture"], about["training"]["job"], about["results"]) == (arch, job, values)
-    assert about["proxies"] == json.loads(
+    scored = json.loads(
         query(state, "select [values] from evaluations where kind = 'score' and arch = ?", arch)[0][0]
     )
+    spent = {
+        "name": "flops",
+        "value": scored["inference_flops"] / 1e6,
+        "unit": "M multiply-accumulates of one image",
+    }
+    assert about["inference_cost"] == spent
+    assert {**about["proxies"], "inference_flops": values["flops"]} == scored
     assert {path.name for path in exported.iterdir()} >= {"model.pt", "architecture.json", "README.md"}
 
 
