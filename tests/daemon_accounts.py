@@ -39,7 +39,7 @@ def require_each_done_once(state: Path, trained: int) -> None:
     assert sorted(arch for job in jobs if job.kind is JobKind.SCORE for arch in job.archs) == sorted(
         candidates
     )
-    promoted = [arch for job in jobs if job.kind is JobKind.TRAIN for arch in job.archs]
+    promoted = [(arch, job.epochs) for job in jobs if job.kind is JobKind.TRAIN for arch in job.archs]
     assert len(set(promoted)) == len(promoted) == trained
     assert Counter((job_id, one.arch) for job_id, one in found) == Counter(
         (job.id, arch) for job in jobs for arch in job.archs
