@@ -125,7 +125,7 @@ def test_a_gap_of_three_days_changes_no_total_once_it_is_filled(tmp_path):
                 for job in ("a", "b", "c"):
                     add_job(world.store, make_job(job, created_at=start))
                 watch = lambda w: seen.update(q for _, q in w.store.totals())  # noqa: E731
-                await world.run(start + 6 * DAY, step=HOUR / 2, watch=watch)
+                await world.run(start + 5 * DAY, step=HOUR, watch=watch)
                 return totals(world)
 
         found[name] = asyncio.run(live())

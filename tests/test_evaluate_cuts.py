@@ -248,7 +248,7 @@ def share(values, part):
 
 
 @pytest.mark.parametrize(
-    ("each", "real"), [(10, 2), pytest.param(200, 20, marks=pytest.mark.drill)], ids=["short", "drill"]
+    ("each", "real"), [(6, 2), pytest.param(200, 20, marks=pytest.mark.drill)], ids=["short", "drill"]
 )
 def test_cut_at_any_moment_it_resumes_and_ends_with_the_same_bits(knife, whole, tmp_path, capsys, each, real):
     drill = Drill(knife, whole, tmp_path, seed=each)
