@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cli_forks import CommandForks
+from daemon_process import ended_search
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two cores are shared by two workers; threads only cost here
 
@@ -23,3 +25,9 @@ def forked_cli() -> Iterator[CommandForks]:
     forks = CommandForks()
     yield forks
     forks.close()
+
+
+@pytest.fixture(scope="session")
+def ended_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state directory of a search that has ended, for all that only look at it; no daemon runs."""
+    return ended_search(tmp_path_factory.mktemp("ended"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from daemon_process import cli, content, ended_search, query
+from daemon_process import cli, content, query
 
 from carbon_nas import record, state_directory
 from carbon_nas.errors import EX_CONFIG, ConfigurationError, StoreError
@@ -24,8 +24,8 @@ from carbon_nas.model_export import BEST, export_model
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory):
-    return ended_search(tmp_path_factory.mktemp("ended"))
+def state(ended_state):
+    return ended_state
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from daemon_process import cli, content, ended_search, everything
+from daemon_process import cli, content, everything
 
 from carbon_nas.errors import EX_CONFIG
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory):
-    return ended_search(tmp_path_factory.mktemp("ended"))
+def state(ended_state):
+    return ended_state
 
 
 def test_status_tells_a_program_how_the_search_stands(state):

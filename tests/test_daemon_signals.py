@@ -9,7 +9,7 @@ from daemon_process import DIRTY, command_of, daemons, reading, runners
 
 from carbon_nas.model import JobKind
 
-TWO_AT_A_TIME = {"train": {"epochs": 3}, "executor__local": {"cpu_slots": 2}}
+TWO_AT_A_TIME = {"train": {"epochs": 2}, "executor__local": {"cpu_slots": 2}}
 
 
 @pytest.fixture
