@@ -77,9 +77,9 @@ def test_a_program_is_told_the_figures_and_the_verdict(state):
     }
 
 
-def test_a_person_is_told_the_same_in_80_columns(state):
-    found = json.loads(cli("calibrate", "--state-dir", state, "--json").stdout)
-    done = cli("calibrate", "--state-dir", state, COLUMNS="80")
+def test_a_person_is_told_the_same_in_80_columns(forked_cli, state):
+    found = json.loads(forked_cli("calibrate", "--state-dir", state, "--json").stdout)
+    done = forked_cli("calibrate", "--state-dir", state, COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -101,9 +101,9 @@ def test_a_person_is_told_the_same_in_80_columns(state):
     assert "rho of the picked" in " ".join(done.stdout.split())
 
 
-def test_nothing_trained_yet_is_told_with_what_to_do(tmp_path):
+def test_nothing_trained_yet_is_told_with_what_to_do(forked_cli, tmp_path):
     fill(tmp_path / "state", scored=8, trained=0)
-    done = cli("calibrate", "--state-dir", tmp_path / "state")
+    done = forked_cli("calibrate", "--state-dir", tmp_path / "state")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(
         "carbon-nas: 8 scored and 0 trained: nothing to compare yet; let `carbon-nas run`"
@@ -111,8 +111,8 @@ def test_nothing_trained_yet_is_told_with_what_to_do(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_place_where_nothing_has_run_is_told_in_one_line(tmp_path):
-    done = cli("calibrate", "--state-dir", tmp_path / "none")
+def test_a_place_where_nothing_has_run_is_told_in_one_line(forked_cli, tmp_path):
+    done = forked_cli("calibrate", "--state-dir", tmp_path / "none")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert str(tmp_path / "none") in done.stderr

@@ -120,8 +120,8 @@ def test_the_table_is_the_published_one():
             assert published.latency_seconds(device, cell["arch"]) == pytest.approx(float(row[device]) / 1000)
 
 
-def test_published_is_said_to_be_so():
-    found = cli("latency", "--arch", SECOND, "--device", "pixel2")
+def test_published_is_said_to_be_so(forked_cli):
+    found = forked_cli("latency", "--arch", SECOND, "--device", "pixel2")
     assert (found.returncode, found.stderr) == (0, "")
     assert "17.0" in found.stdout.split()
     assert "pixel2: published by HELP" in found.stdout

@@ -147,7 +147,7 @@ def test_one_warm_process_does_job_after_job_and_leaves_when_it_lingers(site, mo
 
 def test_a_suspended_training_goes_on_under_the_next_executor_as_an_orphan_and_to_its_end(site):
     async def live():
-        spec = site.train("job", epochs=3)
+        spec = site.train("job", epochs=2)
         old = site.executor()
         [slot] = old.capacity()
         handle = reread(await old.launch(spec, slot))

@@ -109,10 +109,10 @@ def test_the_space_does_not_import_torch():
 
 
 def test_parameters_of_every_mix_of_operations_by_formula():
-    """Each of the 210 mixes in five orders; every cell, at full size, is a drill."""
+    """Each of the 210 mixes in two orders; every cell, at full size, is a drill."""
     space, rng = NasBench201(NasBench201Options(channels=16, cells=1)), random.Random(2)
     for mix in itertools.combinations_with_replacement(range(5), 6):
-        for _ in range(5):
+        for _ in range(2):
             cell = rng.sample(mix, 6)
             assert count_parameters(space, cell) == parameters_by_formula(cell, 16, 1), cell
 
@@ -126,7 +126,7 @@ def test_parameters_of_every_cell_at_full_size():
 
 def test_parameters_of_a_sample_at_full_size():
     rng = random.Random(0)
-    for _ in range(200):
+    for _ in range(80):
         cell = tuple(rng.randrange(5) for _ in range(6))
         n3, n1 = three_and_one(cell)
         expected = 73306 + 243040 * n3 + 28000 * n1
