@@ -92,13 +92,13 @@ class Training:
         if not 0 < self.until <= settings.epochs:
             raise JobError(f"a training of {settings.epochs} epochs cannot pause after {self.until}")
         self._device = task.train.images.device
-        self._layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
         self._dtype = choose_dtype(settings.precision, self._device)
         self._task, self._settings, self._seed = task, settings, seed
         self.steps_per_epoch = len(task.train) // settings.batch_size  # the last, smaller batch is left out
         if self.steps_per_epoch == 0:
             raise JobError(f"batch_size {settings.batch_size} exceeds the {len(task.train)} training images")
-        self.network = network.to(self._device).to(memory_format=self._layout)
+        # Channels last: 1.2 to 2 times as fast on a CPU, and what the tensor cores of a GPU want.
+        self.network = network.to(self._device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             network.parameters(),
             lr=settings.learning_rate,
@@ -306,5 +306,5 @@ class Training:
     ) -> tuple[Tensor, Tensor]:
         mixed = self._dtype is not torch.float32
         with torch.autocast(self._device.type, dtype=self._dtype if mixed else None, enabled=mixed):
-            logits = network(images.to(memory_format=self._layout))
+            logits = network(images.to(memory_format=torch.channels_last))
             return F.cross_entropy(logits, labels, label_smoothing=smoothing), logits
