@@ -141,7 +141,17 @@ class TestTraces:
             )
 
 
-@pytest.mark.parametrize("trace", [*RIDGE, "us-soco_hourly"])
+IN_THE_SUITE = ("gb-neso_30min_2023", "us-ciso_hourly", "us-soco_hourly")
+"""One of half-hours in which it is behind, one as the shipped, one that the first study had not; the rest are drills."""
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        pytest.param(trace, marks=() if trace in IN_THE_SUITE else pytest.mark.drill)
+        for trace in (*RIDGE, "us-soco_hourly")
+    ],
+)
 def test_the_default_beats_ridge_on_every_trace(trace: str) -> None:
     path = TRACES / f"{trace}.csv.gz"
     if not path.exists():
