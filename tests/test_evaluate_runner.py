@@ -15,6 +15,7 @@ import torch
 from carbon_nas.clock import monotonic, real_sleep
 from carbon_nas.errors import EX_SUSPENDED
 from carbon_nas.evaluate import checkpoint, protocol
+from carbon_nas.evaluate.jobs import prepare_device
 from carbon_nas.evaluate.protocol import EX_FENCED
 from carbon_nas.model import JobKind, JobSpec, RunState
 from carbon_nas.search.spaces.nasbench201 import NasBench201, NasBench201Options
@@ -349,6 +350,23 @@ def test_no_training_goes_on_from_another_ones_checkpoint(runner, tmp_path):
     too_far = warm.do(replace(first, directory=tmp_path / "far", epochs=4))
     assert too_far.state is FAILED
     assert "a training of 3 epochs cannot pause after 4" in too_far.reason
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "exact"),
+    [("cpu", False, True), ("cpu", True, True), ("meta", False, False), ("meta", True, True)],
+)
+def test_a_device_other_than_a_cpu_computes_the_same_bits_if_asked_to(tmp_path, device, asked, exact):
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    threads = torch.get_num_threads()
+    try:
+        prepare_device(train_spec(tmp_path, device=device, train={"deterministic": asked}))
+        assert torch.are_deterministic_algorithms_enabled() is exact
+        assert torch.backends.cudnn.benchmark is not exact
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        torch.set_num_threads(threads)
 
 
 def test_an_overtaken_runner_writes_nothing_more(runner, tmp_path):

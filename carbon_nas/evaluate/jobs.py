@@ -57,19 +57,22 @@ class Workshop:
 
 
 def prepare_device(spec: JobSpec) -> torch.device:
-    """Set torch's threads and how exactly it computes: on a CPU the same bits each time.
+    """Set torch's threads and how exactly it computes: on a CPU, and if `train.deterministic`, the same bits each time.
 
     Raises:
         JobError: torch does not know the device, or there is none.
+        ConfigurationError: a wrong setting of `train`.
     """
+    settings: TrainSettings = plugins.check_options(TrainSettings, spec.train, key="train")
     try:
         device = torch.device(spec.device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise JobError(f"device {spec.device!r} cannot be used: {error}") from error
     torch.set_num_threads(spec.threads)
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.backends.cudnn.benchmark = device.type == "cuda"
+    exact = device.type == "cpu" or settings.deterministic
+    torch.use_deterministic_algorithms(exact)
+    torch.backends.cudnn.benchmark = not exact
     return device
 
 

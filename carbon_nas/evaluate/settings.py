@@ -116,7 +116,8 @@ class TrainSettings(BaseModel):
     `recipe` names the values, in `RECIPES`, that keys not given have instead of their defaults. `warmup` is the share
     of all steps in which the learning rate first rises to `learning_rate`, by a line. With an `ema_decay` above 0 the
     weights that are validated are a moving average of those of all steps. `augment` flips and shifts the images at
-    random, with `alternating_flip` each image every other epoch. `precision` "auto" is bfloat16 on a GPU that has it,
+    random, with `alternating_flip` each image every other epoch. With `deterministic` a GPU computes the same bits each
+    time, as a CPU does anyway; an operation that has no such algorithm then fails the job. `precision` "auto" is bfloat16 on a GPU that has it,
     float16 on any other, float32 on a CPU. A checkpoint is written at least every `checkpoint_seconds`.
     """
 
@@ -134,6 +135,7 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     augment: bool = False
     alternating_flip: bool = False
+    deterministic: bool = False
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
 
     @model_validator(mode="before")
