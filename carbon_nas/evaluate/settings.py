@@ -113,12 +113,13 @@ class ScoreSettings(BaseModel):
 class TrainSettings(BaseModel):
     """One training: SGD with Nesterov momentum, the learning rate falling by a cosine to zero.
 
-    `recipe` names the values, in `RECIPES`, that keys not given have instead of their defaults. `warmup` is the share
-    of all steps in which the learning rate first rises to `learning_rate`, by a line. With an `ema_decay` above 0 the
-    weights that are validated are a moving average of those of all steps. `augment` flips and shifts the images at
-    random, with `alternating_flip` each image every other epoch. With `deterministic` a GPU computes the same bits each
-    time, as a CPU does anyway; an operation that has no such algorithm then fails the job. `precision` "auto" is bfloat16 on a GPU that has it,
-    float16 on any other, float32 on a CPU. A checkpoint is written at least every `checkpoint_seconds`.
+    `recipe` names the values, in `RECIPES`, that keys not given have instead of their defaults. `warmup` is the
+    share of all steps in which the learning rate first rises to `learning_rate`, by a line. With an `ema_decay`
+    above 0 the weights that are validated are a moving average of those of all steps. `augment` flips and shifts
+    the images at random, with `alternating_flip` each image every other epoch. With `deterministic` a GPU computes
+    the same bits each time, as a CPU does anyway; an operation that has no such algorithm then fails the job.
+    `precision` "auto" is bfloat16 on a GPU that has it, float16 on any other, float32 on a CPU. A checkpoint is
+    written at least every `checkpoint_seconds`.
     """
 
     model_config = STRICT
