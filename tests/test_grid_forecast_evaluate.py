@@ -142,7 +142,7 @@ class TestTraces:
 
 
 IN_THE_SUITE = ("gb-neso_30min_2023", "us-ciso_hourly", "us-soco_hourly")
-"""One of half-hours in which it is behind, one as the shipped, one that the first study had not; the rest are drills."""
+"""One of half-hours in which it is behind, one as shipped, one that the first study had not; the rest are drills."""
 
 
 @pytest.mark.parametrize(
