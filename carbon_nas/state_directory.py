@@ -72,7 +72,7 @@ def require_same_study(store: SqlStore, config: Config) -> None:
         "space": config.space.model_dump(mode="json"),
         "task.dataset": config.task.dataset,
         # Scores of another minibatch, or by other proxies, cannot be ranked with those that are kept.
-        "score": config.score.model_dump(mode="json"),
+        "score": config.score.model_dump(mode="json") | {"proxies": sorted(config.score.proxies)},
         # Rungs and controllers compare what was trained for equally long.
         "fidelity": asdict(config.fidelity),
         # Also because a training goes on from its checkpoint only under the settings it was begun with.
