@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbon_nas.search.fidelity import (
-    MINIMUM_CURVES,
     FidelitySettings,
     Rung,
     Stage,
@@ -18,6 +17,8 @@ from carbon_nas.search.fidelity import (
     rungs,
 )
 from carbon_nas.search.study import Study, StudySettings
+
+ENOUGH = 9  # curves, so that one in ten may be steeper
 
 
 def equals(names, cost=1.0):
@@ -120,13 +121,13 @@ class TestGoingOn:
         assert self.go(low, replace(middle, beyond={"a2"}), more=False) == []
 
     def test_the_hopeless_leave_their_places_empty(self):
-        past = {f"a{n}": (n / 100, 1.0) for n in range(50, 50 + MINIMUM_CURVES)}
+        past = {f"a{n}": (n / 100, 1.0) for n in range(50, 50 + ENOUGH)}
         final = {arch: (1 - (1 - quality) / 2, cost) for arch, (quality, cost) in past.items()}
         weak = equals(names(*range(20, 40)))
         rung = Rung(1, 3, past | weak, beyond=past.keys())
         assert hopeless(rung.reached, final) == weak.keys()
         assert self.go(rung, final=final, factor=2) == []
-        assert len(self.go(rung, final={}, factor=2)) == len(rung.reached) // 2 - MINIMUM_CURVES == 5
+        assert len(self.go(rung, final={}, factor=2)) == len(rung.reached) // 2 - ENOUGH == 5
 
 
 class TestHopeless:
@@ -136,7 +137,7 @@ class TestHopeless:
         return at_rung, {arch: (1 - (1 - quality) * kept, cost) for arch, (quality, cost) in at_rung.items()}
 
     def test_few_curves_say_nothing(self):
-        for count, expected in ((MINIMUM_CURVES - 1, set()), (MINIMUM_CURVES, {"x"})):
+        for count, expected in ((ENOUGH - 1, set()), (ENOUGH, {"x"})):
             at_rung, final = self.curves(count)
             assert hopeless(at_rung | {"x": (0.1, 1.0)}, final) == expected
 
@@ -146,11 +147,18 @@ class TestHopeless:
         equal = 1 - (1 - best) / 0.5  # with half its error left it would be just as good
         found = hopeless(at_rung | {"below": (equal - 0.001, 1.0), "above": (equal + 0.001, 1.0)}, final)
         assert found == {"below"}
-        final["f0"] = (
-            0.99,
-            0.5,
-        )  # one has kept a fortieth of its error: anything may happen, but not more cheaply
+        # One has kept a fortieth of its error: anything may happen to what is as cheap, but not to what is dearer.
+        final["f0"] = (0.99, 0.5)
         assert hopeless(at_rung | {"cheap": (0.6, 0.4), "dear": (0.5, 1.0)}, final) == {"dear"}
+
+    def test_of_many_curves_the_steepest_tenth_are_beyond_hope(self):
+        at_rung, final = self.curves(29)  # 30 with the next: three are steeper than is hoped for
+        for place, kept in enumerate((0.1, 0.2, 0.3)):
+            final[f"f{place}"] = (1 - (1 - at_rung[f"f{place}"][0]) * kept, 5.0)
+        best = max(quality for quality, cost in final.values() if cost == 1.0)
+        equal = 1 - (1 - best) / 0.3
+        found = hopeless(at_rung | {"below": (equal - 0.001, 1.0), "above": (equal + 0.001, 1.0)}, final)
+        assert found == {"below"}
 
     def test_the_cheaper_is_not_beaten_by_the_dearer(self):
         at_rung, final = self.curves(12, cost=2.0)

@@ -10,6 +10,7 @@ cheap end of the front must not starve. And who cannot come onto the front any m
 be the next in order (`hopeless`): its learning curve is judged by those that were followed to their ends.
 """
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,9 +18,11 @@ from itertools import pairwise
 from carbon_nas.search.pareto import Point
 from carbon_nas.search.promotion import promote
 
-MINIMUM_CURVES = 9
-"""Full trainings before any is given up: if all are of one kind, the next improves by more than all nine of them with
-a probability of one in ten."""
+CHANCE = 0.1
+"""The probability with which one that is given up would have improved by more than was hoped for, if all were of one
+kind (a conformal bound; Vovk, Gammerman & Shafer, 2005). So at least nine full trainings are needed."""
+
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,24 +128,25 @@ def going_on(
 
 
 def hopeless(reached: Mapping[str, Point], final: Mapping[str, Point]) -> frozenset[str]:
-    """Give those at a rung that would not come onto the front of the `final` even by the steepest curve known.
+    """Give those at a rung that would not come onto the front of the `final` even by a curve as steep as few are.
 
-    The steepest is the full training that kept the smallest share of the error it had at the rung. Those that were
-    let go on are the rung's best and have less left to gain than the others, so that a bad one may be judged too
-    hard; it is also the last that would be let go on.
+    A curve is the share of the error at the rung that a full training had left at its end; `CHANCE` of all are steeper
+    than the one hoped for. Those that were let go on are the rung's best and have less left to gain than the others,
+    so that a bad one may be judged too hard; it is also the last that would be let go on.
     """
     kept = [
         (1 - final[arch][0]) / (1 - reached[arch][0])
         for arch in reached.keys() & final.keys()
         if reached[arch][0] < 1
     ]
-    if len(kept) < MINIMUM_CURVES:
+    steeper = math.floor((len(kept) + 1) * CHANCE + _ROUNDING)
+    if steeper == 0:
         return frozenset()
-    steepest = min(1.0, *kept)
+    hoped_share = min(1.0, sorted(kept)[steeper - 1])
 
     def beaten(arch: str) -> bool:
         quality, cost = reached[arch]
-        hoped = 1 - (1 - quality) * steepest
+        hoped = 1 - (1 - quality) * hoped_share
         return any(its >= hoped and price <= cost for its, price in final.values())
 
     return frozenset(arch for arch in reached.keys() - final.keys() if beaten(arch))
