@@ -1,14 +1,18 @@
-"""For all tests: one thread for torch, before anything can import it; and a clean environment."""
+"""For all tests: one thread for torch, before anything can import it; a clean environment; no deadline."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from cli_forks import CommandForks
 from daemon_process import ended_search
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two cores are shared by two workers; threads only cost here
+
+hypothesis.settings.register_profile("shared", deadline=None)  # how long an example takes is the machine's business
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(autouse=True)

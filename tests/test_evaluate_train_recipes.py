@@ -80,7 +80,7 @@ def assert_same_state(one, two):
 
 
 def test_a_recipe_sets_every_key_of_the_training_itself():
-    training = set(TrainSettings.model_fields) - {"recipe", "checkpoint_seconds"}
+    training = set(TrainSettings.model_fields) - {"recipe", "checkpoint_seconds", "deterministic"}
     assert {name: set(values) for name, values in RECIPES.items()} == dict.fromkeys(RECIPES, training)
 
 
@@ -90,6 +90,7 @@ def test_keys_beside_a_recipe_win_and_survive_the_way_to_the_runner():
         **RECIPES["nasbench201"],
         "epochs": 12,
         "recipe": "nasbench201",
+        "deterministic": False,
         "checkpoint_seconds": 300.0,
     }
     assert check_options(TrainSettings, short.model_dump(mode="json"), key="train") == short
@@ -111,6 +112,7 @@ def test_without_a_recipe_all_is_as_it_was():
         "precision": "auto",
         "augment": False,
         "alternating_flip": False,
+        "deterministic": False,
         "checkpoint_seconds": 300.0,
     }
 
