@@ -11,7 +11,8 @@ from daemon_process import ended_search
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two cores are shared by two workers; threads only cost here
 
-hypothesis.settings.register_profile("shared", deadline=None)  # how long an example takes is the machine's business
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
