@@ -53,6 +53,7 @@ def test_a_training_whose_daemon_was_killed_goes_on_and_is_taken_up_again(start)
     assert protocol.read_attempt(second.state / "jobs" / job_id) == 1
 
 
+@pytest.mark.drill
 def test_a_training_that_ended_while_no_daemon_ran_is_not_done_again(start):
     first = start(**ONE)
     job_id = first.wait_until(first.training, "training under way")
@@ -80,6 +81,7 @@ def test_a_training_whose_runner_died_too_goes_on_from_its_checkpoint(start):
     assert why == "the runner is gone without a word; 1 retries left"
 
 
+@pytest.mark.drill
 def test_a_runner_that_nobody_knows_of_yields_to_its_successor(start):
     """It is held still before it has read what it is to do, until its successor is at work."""
     first = start(crash_at=f"after:1:{LAUNCH}", **SHORTER)

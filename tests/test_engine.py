@@ -523,7 +523,7 @@ def test_a_job_whose_slot_is_gone_is_queued_again(path):
     run(live())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.drill) for n in range(1, 8))])
 def test_daemons_that_die_at_any_moment_lose_no_job_and_do_none_twice(path, seed):
     rng = random.Random(seed)
     hours = {f"t{n}": rng.randint(1, 6) / 2 for n in range(10)}

@@ -117,7 +117,7 @@ def test_a_runner_measures_latency_once_for_all_that_compute_the_same(tmp_path):
     assert names == {SPACE.canonical(PLAIN), SPACE.canonical(CELLS[-1])}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.drill)])
 def test_stopped_and_gone_on_nothing_is_measured_twice(tmp_path, number):
     spec = spec_of(tmp_path, CELLS, "latency")
     process = started(spec)
@@ -137,6 +137,7 @@ def test_stopped_and_gone_on_nothing_is_measured_twice(tmp_path, number):
     assert len(kept(tmp_path)) == len({SPACE.canonical(arch) for arch in CELLS})
 
 
+@pytest.mark.drill
 def test_two_runners_at_once_agree(tmp_path):
     specs = [spec_of(tmp_path, (PLAIN, IDLE, *CELLS[:2]), "latency", name=f"score-{n}") for n in range(2)]
     for process in [started(spec) for spec in specs]:

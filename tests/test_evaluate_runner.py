@@ -325,16 +325,9 @@ def test_trained_rung_by_rung_it_ends_with_the_same_bits(runner, tmp_path, unint
     assert used[2] < sum(used) / 2, "each job counts its own work"
 
 
-def test_where_a_rung_has_left_no_checkpoint_the_next_begins_anew(runner, tmp_path, uninterrupted):
-    gone = replace(train_spec(tmp_path / "first"), epochs=2)
-    spec = rung(gone, 3, "second")
-    warm = runner()
-    assert warm.do(spec).state is DONE
-    assert_same(final_state(spec), uninterrupted[0])
-    assert "the training begins anew" in warm.leave()[1]
-
-
-def test_no_training_goes_on_from_another_ones_checkpoint(runner, tmp_path):
+def test_a_training_goes_on_from_no_other_ones_checkpoint_and_without_one_begins_anew(
+    runner, tmp_path, uninterrupted
+):
     warm = runner()
     first = train_spec(tmp_path / "first", epochs=1)
     assert warm.do(first).state is DONE
@@ -350,6 +343,10 @@ def test_no_training_goes_on_from_another_ones_checkpoint(runner, tmp_path):
     too_far = warm.do(replace(first, directory=tmp_path / "far", epochs=4))
     assert too_far.state is FAILED
     assert "a training of 3 epochs cannot pause after 4" in too_far.reason
+    anew = rung(replace(first, directory=tmp_path / "gone"), 3, "anew")
+    assert warm.do(anew).state is DONE
+    assert_same(final_state(anew), uninterrupted[0])
+    assert "the training begins anew" in warm.leave()[1]
 
 
 @pytest.mark.parametrize(
