@@ -330,7 +330,7 @@ class Observation:
 class SearchProgress:
     """How far the search has come. `hypervolume` is of (quality, inference cost), see `search.pareto`.
 
-    `trained` went to the end; `paused` have as many epochs behind them as showed their worth, and go no further now.
+    `trained` went to the end; `paused` were trained for some of the epochs, and have not come to the end.
     """
 
     scored: int = 0

@@ -154,10 +154,10 @@ def hopeless(reached: Mapping[str, Point], final: Mapping[str, Point]) -> frozen
 
 def _best(rung: Rung, final: Mapping[str, Point], count: int) -> list[str]:
     """Give up to `count` that go on from a rung."""
+    if count <= 0:
+        return []
     lost = hopeless(rung.reached, final)
     waiting = [arch for arch in rung.paused if arch not in lost]
-    if count <= 0 or not waiting:
-        return []
     quality = {arch: point[0] for arch, point in rung.reached.items()}
     cost = {arch: point[1] for arch, point in rung.reached.items()}
     return promote(count, waiting, rung.beyond, quality, cost)

@@ -171,7 +171,7 @@ class Study:
         return SearchProgress(
             scored=len(self.scores),
             trained=len(self.results),
-            paused=sum(len(rung.paused) for rung in self.rungs),
+            paused=len(self._judged.keys() - self.results.keys()),
             best_arch=best,
             best_quality=None if best is None else self.results[best][0],
             hypervolume=hypervolume(list(self.results.values()), reference_cost=reference_cost),

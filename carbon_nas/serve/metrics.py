@@ -138,7 +138,7 @@ def _search(progress: SearchProgress) -> Iterator[Metric]:
         "carbon_nas_candidates_trained", "Architectures trained to the end", progress.trained
     )
     yield GaugeMetricFamily(
-        "carbon_nas_candidates_paused", "Architectures trained in part, at a rung", progress.paused
+        "carbon_nas_candidates_paused", "Architectures trained in part only", progress.paused
     )
     yield GaugeMetricFamily(
         "carbon_nas_hypervolume_ratio", "Share of the objective space dominated", progress.hypervolume
