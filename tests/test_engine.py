@@ -534,6 +534,9 @@ def test_daemons_that_die_at_any_moment_lose_no_job_and_do_none_twice(path, seed
             if not world.store.jobs():
                 add(world, *hours, deadline=START + 40 * HOUR)
                 add(world, *(f"s{n}" for n in range(10)), kind=SCORE)
+            open_ones = [job for job, state in states(world).items() if job in hours and state != "done"]
+            if open_ones:
+                world.executor.dies_at = (rng.choice(["before", "after"]), rng.choice(open_ones))
             with contextlib.suppress(DaemonDied):
                 await world.run(until, watch=watch_slots)
 
@@ -542,7 +545,6 @@ def test_daemons_that_die_at_any_moment_lose_no_job_and_do_none_twice(path, seed
         world.executor.lasts = lambda spec: hours.get(spec.job_id, 0.4) * HOUR
         deaths = 0
         for _ in range(8):
-            world.executor.dies_at = (rng.choice(["before", "after"]), f"t{rng.randrange(10)}")
             until = world.clock.now() + rng.randrange(1, 12) * HOUR
             await live_and_die(world, until)
             deaths += world.clock.now() < until
