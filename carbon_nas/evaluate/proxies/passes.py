@@ -75,6 +75,13 @@ class Passes:
                 module.inplace = False  # type: ignore[assignment]  # typed as if a tensor
         return network
 
+    def halves(self) -> Iterator["Passes"]:
+        """Give the passes over each half of the minibatch, through the same network."""
+        for images, labels in zip(self.images.chunk(2), self.labels.chunk(2), strict=True):
+            half = Passes(self.original, images, labels)
+            half.network = self.network
+            yield half
+
     @cached_property
     def layers(self) -> list[nn.Conv2d | nn.Linear]:
         """Convolutions and linear layers, in the order of the network's modules."""
