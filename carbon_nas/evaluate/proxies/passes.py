@@ -68,7 +68,7 @@ class Passes:
 
     @cached_property
     def network(self) -> nn.Module:
-        """The copy, in train mode. Whoever changes its weights or hooks it makes a copy of his own."""
+        """The copy, in train mode. Whoever hooks it or changes its mode puts that back; its weights are not changed."""
         network = copy.deepcopy(self.original).train()
         for module in network.modules():
             if hasattr(module, "inplace"):  # it would change the output of the layer before, which is kept

@@ -6,14 +6,17 @@ it is done in float64; with batch normalisation left in, the score says next to 
 network that nothing flows through scores exactly zero, so the logarithm has a floor.
 """
 
-import copy
 import math
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
-from carbon_nas.evaluate.proxies.passes import Passes
+from carbon_nas.evaluate.proxies.passes import Passes, Weighted, gradients_of, in_mode
 
 FLOOR = math.log(sys.float_info.min)
 """The score of a network that nothing flows through: the logarithm of the smallest normal number, -708.4."""
@@ -21,21 +24,32 @@ FLOOR = math.log(sys.float_info.min)
 
 def synflow(passes: Passes) -> float:
     """Give log(sum of weight x dR/dweight). Of the images only the shape matters, the labels not at all."""
-    twin = _without_normalisation(copy.deepcopy(passes.original)).double().eval()
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            parameter.abs_()
+    network = passes.network
+    parameters = {
+        name: parameter.detach().double().abs().requires_grad_()
+        for name, parameter in network.named_parameters()
+    }
+    buffers = {name: b.double() if b.is_floating_point() else b for name, b in network.named_buffers()}
     ones = torch.ones_like(passes.images[:1], dtype=torch.float64)
-    torch.autograd.backward(twin(ones).sum())
-    layers = [module for module in twin.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    flow = sum(
-        (layer.weight * layer.weight.grad).sum().item() for layer in layers if layer.weight.grad is not None
-    )
+    with in_mode(network, training=False), _WithoutNormalisation():
+        total = functional_call(network, {**parameters, **buffers}, (ones,)).sum()
+    names = [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, Weighted)]
+    weights = [parameters[name] for name in names if name in parameters]
+    gradients = gradients_of(total, weights)
+    flow = sum((one * two).sum().item() for one, two in zip(weights, gradients, strict=True))
     return math.log(flow) if flow > sys.float_info.min else FLOOR
 
 
-def _without_normalisation(network: nn.Module) -> nn.Module:
-    names = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    for name in names:
-        network.set_submodule(name, nn.Identity())
-    return network
+class _WithoutNormalisation(TorchFunctionMode):
+    """While it is on, batch normalisation of maps hands them on as they are."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is F.batch_norm and args[0].dim() == 4:
+            return args[0]
+        return func(*args, **(kwargs or {}))

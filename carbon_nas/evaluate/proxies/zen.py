@@ -11,12 +11,15 @@ divides by nothing and adds nothing; where no image reaches the features, the sc
 are what enters the last adaptive pooling, or else the last block's maps; NaN without either.
 """
 
-import copy
 import math
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from carbon_nas.evaluate.proxies.differentiation import Recording
 from carbon_nas.evaluate.proxies.passes import Passes, blocks_of
@@ -30,22 +33,15 @@ IMAGES = 16
 def zen(passes: Passes) -> float:
     """Give the Zen-score, from two forward passes; the labels are not used."""
     images = passes.images[:IMAGES]
-    twin = copy.deepcopy(passes.original).train()
-    norms = [module for module in twin.modules() if isinstance(module, nn.BatchNorm2d)]
-    variances = [_kept_variance(norm, images) for norm in norms]
-    features = _kept_features(twin)
-    ends: list[Tensor] = []
-    with torch.no_grad(), Recording(()):  # for its poolings, which are faster
-        for given in (images + STEP * _noise(images.shape).to(images.device), images):  # its variances stay
-            features.clear()
-            twin(given)
-            ends += features[-1:]
-        if not ends:
-            return math.nan
-        moved, still = ends
-        distance = (still - moved).abs().flatten(1).sum(1).mean()
-        means = [variance.mean() for variance in variances]
-        return float(distance.log() + sum(mean.log() / 2 for mean in means if mean > 0))
+    moved, still = (
+        _looked_at(passes.network, given)
+        for given in (images + STEP * _noise(images.shape).to(images.device), images)
+    )
+    if moved.features is None or still.features is None:
+        return math.nan
+    distance = (still.features - moved.features).abs().flatten(1).sum(1).mean()
+    means = [variance.mean() for variance in still.variances]
+    return float(distance.log() + sum(mean.log() / 2 for mean in means if mean > 0))
 
 
 @lru_cache(maxsize=2)
@@ -54,25 +50,52 @@ def _noise(shape: torch.Size) -> Tensor:
     return torch.randn(shape, generator=generator("zen"))
 
 
-def _kept_variance(norm: nn.BatchNorm2d, like: Tensor) -> Tensor:
-    """Let a normalisation keep the statistics of its last pass alone; give where it writes the variance."""
-    norm.momentum, norm.track_running_stats = 1.0, True
-    norm.running_mean, norm.running_var = like.new_zeros(norm.num_features), like.new_ones(norm.num_features)
-    return norm.running_var
+class _Variances(TorchFunctionMode):
+    """While it is on, the variances of each batch normalisation of maps are kept, [C] each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func is F.batch_norm and args[0].dim() == 4:
+            channels = args[0].shape[1]
+            mean, variance = args[0].new_zeros(channels), args[0].new_ones(channels)
+            self.kept.append(variance)
+            args, given = (args[0], mean, variance), {**given, "momentum": 1.0}
+        return func(*args, **given)
 
 
-def _kept_features(network: nn.Module) -> list[Tensor]:
-    """Give a list that takes up the features of each pass."""
-    kept: list[Tensor] = []
+class _Seen(NamedTuple):
+    """What one pass showed: the features [B, C, H, W], None without any, and the variances."""
 
-    def keep(features: Tensor) -> None:
-        if features.dim() == 4:
-            kept.append(features)
+    features: Tensor | None
+    variances: list[Tensor]
+
+
+def _looked_at(network: nn.Module, images: Tensor) -> _Seen:
+    features: list[Tensor] = []
+
+    def keep(maps: Tensor) -> None:
+        if maps.dim() == 4:
+            features.append(maps)
 
     pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     if pools:
-        pools[-1].register_forward_pre_hook(lambda _, inputs: keep(inputs[0]))
+        hooks = [pools[-1].register_forward_pre_hook(lambda _, inputs: keep(inputs[0]))]
     else:
-        for block in blocks_of(network):
-            block.register_forward_hook(lambda _, __, output: keep(output))
-    return kept
+        hooks = [block.register_forward_hook(lambda _, __, maps: keep(maps)) for block in blocks_of(network)]
+    try:
+        with torch.no_grad(), Recording(()), _Variances() as variances:
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _Seen(features[-1] if features else None, variances.kept)
