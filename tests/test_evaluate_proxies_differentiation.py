@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,6 +54,7 @@ def test_normalisation_keeps_its_running_statistics():
         nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
         nn.AvgPool2d(2),
         nn.Linear(7, 4),
+        nn.ReLU(),
     ],
     ids=str,
 )
@@ -71,3 +74,17 @@ def test_layers_differ_from_torchs_in_nothing(layer):
     assert all(
         torch.allclose(one, two, rtol=1e-5, atol=1e-5) for one, two in zip(found, expected, strict=True)
     )
+
+
+def test_a_rectifier_can_be_differentiated_twice_and_its_graph_goes_with_it():
+    x = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(3)).requires_grad_()
+
+    def second(rectify):
+        (first,) = torch.autograd.grad(rectify(x.sin()).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    with Recording([]):
+        ours = second(F.relu)
+        held = weakref.ref(F.relu(x))
+    assert torch.allclose(ours, second(F.relu))
+    assert held() is None, "a cycle would keep all the maps until the collector runs"

@@ -94,6 +94,8 @@ class Recording(TorchFunctionMode):
     ) -> Any:
         """Do what a module asks of `F.conv2d`, `F.linear`, `F.batch_norm`, `F.avg_pool2d`; let all else pass."""
         given = kwargs or {}
+        if func is F.relu:
+            return _rectified(args[0])
         if func is F.batch_norm and given.get("training"):
             return batch_norm(*args, **given)
         if func is F.avg_pool2d and args[0].dim() == 4 and args[0].device.type == "cpu":
@@ -135,6 +137,19 @@ def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
         lambda x: F.conv2d(x, weight, None, *geometry),
         lambda y: grad.conv2d_input(shape, weight, y, *geometry),  # type: ignore[no-untyped-call]
     )
+    return result
+
+
+def _rectified(x: Tensor) -> Tensor:
+    """Do what `F.relu` does; torch's derivative, differentiated once more, adds a map of zeros."""
+    y = x.detach().relu()
+    kept = y.detach()  # not y, which will lead to the graph that leads to this
+
+    def passed(g: Tensor) -> Tensor:
+        found: Tensor = torch.ops.aten.threshold_backward(g, kept, 0)
+        return found
+
+    result: Tensor = _Map.apply(x, lambda _: y, passed, passed)
     return result
 
 

@@ -82,7 +82,7 @@ class _Derivative(Function):
         count = x.numel() / x.shape[1]
         g_x, g_ = (total / count for total in ctx.sums)  # m(g x'), m(g)
         u_x, u_ = u_x / count, u_ / count
-        rest = _by_channel(u * g) / count - u_ * g_ - u_x * g_x
+        rest = _products(u, g) / count - u_ * g_ - u_x * g_x
         times = -scale.square() if weight is None else -scale.square() * weight
         to_x, to_u, to_g = times * (rest - 2 * u_x * g_x) * scale, times * g_x, times * u_x
         shift = -to_x * mean - to_u * u_ - to_g * g_
@@ -102,5 +102,8 @@ def _backward(
     return found
 
 
-def _by_channel(maps: Tensor) -> Tensor:
-    return maps.sum([axis for axis in range(maps.dim()) if axis != 1])
+def _products(one: Tensor, two: Tensor) -> Tensor:
+    """Give of each channel the sum of products, without a map of them."""
+    rows = [maps.reshape(*maps.shape[:2], -1) for maps in (one, two)]
+    found: Tensor = torch.linalg.vecdot(*rows).sum(0)
+    return found
