@@ -4,9 +4,8 @@
 
 The arguments are checkouts of cvlab-yonsei/AZ-NAS, HamsterMimi/MeCo and pym1024/SWAP. Nothing of them is changed or
 copied: each file is loaded by its path, given the same network object's copy, weights and minibatch as ours, and its
-own draws are replaced by ours. Prints Markdown. Seconds are processor time; ours share their passes, as in a search,
-in the order of a search,
-and a shared pass counts for the first that needs it.
+own draws are replaced by ours. Prints Markdown. Seconds are processor time; ours share their passes in the order of a
+search, and a shared pass counts for the first that needs it.
 """
 
 # ruff: noqa: T201 -- a script that prints its tables
