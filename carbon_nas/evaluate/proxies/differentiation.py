@@ -73,7 +73,7 @@ class Call:
 
 
 class Recording(TorchFunctionMode):
-    """While it is on, convolutions, linear layers and batch normalisation are those of this module.
+    """While it is on, convolutions, linear layers, ReLUs, poolings and batch normalisation are those of this module.
 
     It takes the place of the functions that modules call, for the weights it was given, and keeps a `Call` of each
     use. Nothing can be differentiated by these weights: that is what `Call.by_weight` is for. Of a weight that is
@@ -92,9 +92,9 @@ class Recording(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Do what a module asks of `F.conv2d`, `F.linear`, `F.batch_norm`, `F.avg_pool2d`; let all else pass."""
+        """Do what a module asks of the functions that have a cheaper derivative here; let all else pass."""
         given = kwargs or {}
-        if func is F.relu:
+        if func is F.relu and not given.get("inplace"):  # whoever writes in place may read it there
             return _rectified(args[0])
         if func is F.batch_norm and given.get("training"):
             return batch_norm(*args, **given)
