@@ -1,5 +1,6 @@
 import copy
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from carbon_nas.search.spaces.nasbench201 import NasBench201, NasBench201Options
 SPACE = NasBench201(NasBench201Options(channels=2, cells=1))
 DEAD = SPACE.decode((0,) * 6)
 BY_GRADIENT = ("grad_norm", "snip", "grasp", "fisher", "l2_norm", "jacov", "epe_nas", "zico")
+BY_BLOCKS = ("grad_diversity", "norm_preservation")
 OF_LAYERS = ("grad_norm", "snip", "grasp", "fisher", "l2_norm", "zico")
 
 
@@ -196,6 +198,89 @@ def test_epe_nas_pair_by_pair(classes, batch):
 
 def test_epe_nas_wants_a_class_of_two_images(network, batch):
     assert math.isnan(value("epe_nas", network, batch[0][:4], torch.arange(4)))
+
+
+def block_gradients(network, images, labels):
+    """By each block's output: what the loss gains of a little added there, taken back to it by a leaf of zeros."""
+    twin, added = copy.deepcopy(network).train(), []
+
+    def add(_, __, output):
+        added.append(torch.zeros_like(output, requires_grad=True))
+        return output + added[-1]
+
+    hooks = [block.register_forward_hook(add) for block in twin.blocks]
+    F.cross_entropy(twin(images), labels).backward()
+    assert len(hooks) == len(added)
+    return [each.grad.numpy() for each in added]
+
+
+def a_cell():
+    torch.manual_seed(7)
+    return SPACE.build(SPACE.decode((3, 1, 2, 4, 2, 3)), 2, 4).double()
+
+
+def test_grad_diversity_pair_by_pair(batch):
+    squares = [
+        np.corrcoef(one.flatten(), two.flatten())[0, 1] ** 2
+        for gradients in block_gradients(a_cell(), *batch)
+        for one, two in combinations(gradients, 2)
+    ]
+    assert value("grad_diversity", a_cell(), *batch) == pytest.approx(-np.mean(squares), rel=1e-9)
+
+
+def test_norm_preservation_by_the_first_and_the_last_block(batch):
+    first, *_, last = (np.sqrt(np.mean(gradient**2)) for gradient in block_gradients(a_cell(), *batch))
+    found = value("norm_preservation", a_cell(), *batch)
+    assert found == pytest.approx(-abs(np.log(first / last)), rel=1e-9)
+    assert found < 0
+
+
+class Chain(nn.Module):
+    """Blocks that multiply by a number, then one logit for each of four positions."""
+
+    def __init__(self, *factors):
+        super().__init__()
+        self.blocks = nn.ModuleList(Times(factor) for factor in factors)
+
+    def forward(self, images):
+        for block in self.blocks:
+            images = block(images)
+        return images.flatten(1)
+
+
+class Times(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images):
+        return self.factor * images
+
+
+def test_gradients_of_a_chain_by_hand():
+    """The gradients are the softmax less the label: on logits of zero, 1/4 everywhere less 1 at the label."""
+    images, labels = torch.zeros(3, 1, 2, 2), torch.tensor([0, 0, 3])
+    assert value("norm_preservation", Chain(1, 3, 0.5), images, labels) == pytest.approx(-math.log(1.5))
+    assert value("norm_preservation", Chain(1, 4, 0.25), images, labels) == 0
+    same, different = 1, (1 / 3) ** 2  # the correlation of two of four corners of a simplex is -1/3
+    found = value("grad_diversity", Chain(1, 2), images, labels)
+    assert found == pytest.approx(-(same + 2 * different) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", BY_BLOCKS)
+def test_a_network_without_blocks_or_gradients_ranks_last(name, batch):
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(32, 4)).double()
+    assert math.isnan(value(name, flat, *batch))
+    dead = SPACE.build(DEAD, 2, 4).double()
+    assert not math.isfinite(value(name, dead, *batch))
+
+
+def test_block_gradients_need_no_other_pass(batch):
+    """They come with those that snip uses, the same before and after grasp's pass."""
+    before, after = Passes(a_cell(), *batch), Passes(a_cell(), *batch)
+    first = [TABLE[name].function(before) for name in (*BY_BLOCKS, "snip", "grasp")]
+    last = [TABLE[name].function(after) for name in ("grasp", "snip", *reversed(BY_BLOCKS))]
+    assert first == last[::-1]
 
 
 def test_zico_weight_by_weight(network, batch):

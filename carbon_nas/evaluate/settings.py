@@ -47,7 +47,8 @@ of equally large pictures, in one folder for each class."""
 PROXIES = (
     *("params", "flops", "grad_norm", "synflow", "naswot"),
     *("swap", "meco", "zen", "az_expressivity", "az_progressivity", "az_trainability"),
-    *("snip", "grasp", "fisher", "l2_norm", "jacov", "epe_nas", "zico"),
+    *("grad_diversity", "norm_preservation", "snip", "grasp"),
+    *("fisher", "l2_norm", "jacov", "epe_nas", "zico"),
 )
 """The zero-cost proxies by name; `carbon_nas.evaluate.proxies` computes them."""
 

@@ -12,6 +12,7 @@ from carbon_nas.evaluate.proxies.az_nas import az_expressivity, az_progressivity
 from carbon_nas.evaluate.proxies.epe_nas import epe_nas
 from carbon_nas.evaluate.proxies.fisher import fisher
 from carbon_nas.evaluate.proxies.flops import flops
+from carbon_nas.evaluate.proxies.grad_diversity import grad_diversity
 from carbon_nas.evaluate.proxies.grad_norm import grad_norm
 from carbon_nas.evaluate.proxies.grasp import grasp
 from carbon_nas.evaluate.proxies.initialisation import Initialise, as_built, standard_normal
@@ -19,6 +20,7 @@ from carbon_nas.evaluate.proxies.jacov import jacov
 from carbon_nas.evaluate.proxies.l2_norm import l2_norm
 from carbon_nas.evaluate.proxies.meco import meco
 from carbon_nas.evaluate.proxies.naswot import naswot
+from carbon_nas.evaluate.proxies.norm_preservation import norm_preservation
 from carbon_nas.evaluate.proxies.params import params
 from carbon_nas.evaluate.proxies.passes import Passes
 from carbon_nas.evaluate.proxies.snip import snip
@@ -52,6 +54,8 @@ TABLE: Mapping[str, Proxy] = {
     "az_expressivity": Proxy(az_expressivity),
     "az_progressivity": Proxy(az_progressivity),
     "az_trainability": Proxy(az_trainability),
+    "grad_diversity": Proxy(grad_diversity),
+    "norm_preservation": Proxy(norm_preservation),
     "snip": Proxy(snip),
     "fisher": Proxy(fisher),
     "l2_norm": Proxy(l2_norm),

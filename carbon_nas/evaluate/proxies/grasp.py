@@ -23,7 +23,7 @@ from carbon_nas.evaluate.proxies.passes import Passes, summed
 
 def grasp(passes: Passes) -> float:
     """Give -sum w (H g), zero if no gradient arrives; NaN without convolutions and linear layers."""
-    by_weights, by_outputs = passes.differentiable
+    by_weights, by_outputs = passes.differentiable_by_weights, passes.differentiable.by_outputs
     reached = [gradient for gradient in by_weights if gradient.requires_grad]
     calls = [
         (call, gradient)

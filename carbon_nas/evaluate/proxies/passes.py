@@ -48,10 +48,10 @@ class Forward:
 class Gradients(NamedTuple):
     """Of the loss, from one pass backward; zeros where none arrives."""
 
-    by_weights: list[Tensor]
-    """Of each layer of `Passes.layers`."""
     by_outputs: list[Tensor]
     """By the output of each of `Forward.calls`."""
+    by_blocks: list[Tensor]
+    """By each of `Forward.blocks`."""
 
 
 class Passes:
@@ -108,31 +108,46 @@ class Passes:
         return self._backward(create_graph=True)
 
     @cached_property
+    def differentiable_by_weights(self) -> list[Tensor]:
+        """dLoss/dweight of each layer of `layers`, with a graph."""
+        return self._by_weights(self.differentiable)
+
+    @cached_property
     def _plain(self) -> Gradients:
         """The gradients without: of the pass that has one if it was made, which gives the same to the bit."""
         if "differentiable" not in self.__dict__:
             return self._backward(create_graph=False)
-        by_weights, by_outputs = self.differentiable
-        return Gradients([g.detach() for g in by_weights], [g.detach() for g in by_outputs])
+        return Gradients(*([each.detach() for each in gradients] for gradients in self.differentiable))
 
-    @property
+    @cached_property
     def gradients(self) -> list[Tensor]:
-        """dLoss/dweight of each layer; zeros where no gradient arrives."""
-        return self._plain.by_weights
+        """dLoss/dweight of each layer of `layers`; zeros where no gradient arrives."""
+        if "differentiable_by_weights" in self.__dict__:
+            return [gradient.detach() for gradient in self.differentiable_by_weights]
+        plain = self._plain
+        with torch.no_grad():
+            return self._by_weights(plain)
 
     @property
     def output_gradients(self) -> list[Tensor]:
         """dLoss/doutput of each of `Forward.calls`; zeros where no gradient arrives."""
         return self._plain.by_outputs
 
+    @property
+    def block_gradients(self) -> list[Tensor]:
+        """dLoss/doutput of each of `Forward.blocks`, [B, C, H, W]; zeros where no gradient arrives."""
+        return self._plain.by_blocks
+
     def _backward(self, *, create_graph: bool) -> Gradients:
-        calls = self.forward.calls
-        by_outputs = gradients_of(self.loss, [call.output for call in calls], create_graph=create_graph)
-        by_weights = [torch.zeros_like(layer.weight, requires_grad=False) for layer in self.layers]
-        with torch.set_grad_enabled(create_graph):
-            for call, gradient in zip(calls, by_outputs, strict=True):
-                by_weights[call.place] = by_weights[call.place] + call.by_weight(gradient)
-        return Gradients(by_weights, by_outputs)
+        outputs, blocks = [call.output for call in self.forward.calls], self.forward.blocks
+        found = gradients_of(self.loss, [*outputs, *blocks], create_graph=create_graph)
+        return Gradients(found[: len(outputs)], found[len(outputs) :])
+
+    def _by_weights(self, gradients: Gradients) -> list[Tensor]:
+        found = [torch.zeros_like(layer.weight, requires_grad=False) for layer in self.layers]
+        for call, gradient in zip(self.forward.calls, gradients.by_outputs, strict=True):
+            found[call.place] = found[call.place] + call.by_weight(gradient)
+        return found
 
     @cached_property
     def jacobian(self) -> Tensor:
@@ -153,12 +168,20 @@ class Passes:
 
 def gradients_of(scalar: Tensor, sources: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
     """Differentiate and keep the graph; zeros for sources that `scalar` does not depend on."""
-    if not (scalar.requires_grad and sources):
-        return [torch.zeros_like(source) for source in sources]
-    found = torch.autograd.grad(
-        scalar, list(sources), retain_graph=True, create_graph=create_graph, materialize_grads=True
+    found = [torch.zeros_like(source, requires_grad=False) for source in sources]
+    places = [place for place, source in enumerate(sources) if source.requires_grad]
+    if not (scalar.requires_grad and places):
+        return found
+    gradients = torch.autograd.grad(
+        scalar,
+        [sources[place] for place in places],
+        retain_graph=True,
+        create_graph=create_graph,
+        materialize_grads=True,
     )
-    return list(found)
+    for place, gradient in zip(places, gradients, strict=True):
+        found[place] = gradient
+    return found
 
 
 def summed(terms: Iterable[Tensor]) -> float:
