@@ -88,3 +88,21 @@ def test_a_rectifier_can_be_differentiated_twice_and_its_graph_goes_with_it():
         held = weakref.ref(F.relu(x))
     assert torch.allclose(ours, second(F.relu))
     assert held() is None, "a cycle would keep all the maps until the collector runs"
+
+
+def test_functions_may_be_called_by_keyword():
+    """As networks do that are no space's of ours; torch's own are taken where ours would not know the names."""
+    draws = torch.Generator().manual_seed(3)
+    images, weight = torch.randn(2, 3, 6, 6, generator=draws), torch.randn(4, 3, 3, 3, generator=draws)
+    rows = torch.randn(5, 6, generator=draws)
+
+    def network():
+        maps = F.relu(F.conv2d(images, weight, stride=2, padding=1))
+        maps = F.avg_pool2d(F.conv2d(input=maps, weight=weight[:, :1], groups=4), kernel_size=1)
+        return F.linear(F.batch_norm(maps, None, None, training=True).mean((2, 3)), weight=rows[:, :4])
+
+    with Recording([weight]) as recording:
+        ours = network()
+    assert torch.equal(ours, network())
+    (call,) = recording.calls
+    assert call.geometry == (2, 1, 1, 1)

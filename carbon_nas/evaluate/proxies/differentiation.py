@@ -7,8 +7,9 @@ derivative of a convolution makes the one by the weights whether it is wanted or
 too; on a CPU torch does it up to five times as fast with the channels last, with the same result.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -16,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function
 from torch.nn import grad
-from torch.overrides import TorchFunctionMode
 
 from carbon_nas.evaluate.proxies.normalisation import batch_norm
+from carbon_nas.evaluate.proxies.replacing import Operation, Replacing
 
 LinearMap: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -72,7 +73,7 @@ class Call:
         return channels.reshape(*channels.shape[:2], -1)
 
 
-class Recording(TorchFunctionMode):
+class Recording(Replacing):
     """While it is on, convolutions, linear layers, ReLUs, poolings and batch normalisation are those of this module.
 
     It takes the place of the functions that modules call, for the weights it was given, and keeps a `Call` of each
@@ -81,42 +82,60 @@ class Recording(TorchFunctionMode):
     """
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__(
+            {
+                F.relu: _relu,
+                F.batch_norm: _batch_norm,
+                F.avg_pool2d: _avg_pool2d,
+                F.conv2d: partial(self._layer, F.conv2d),
+                F.linear: partial(self._layer, F.linear),
+            }
+        )
         self.calls: list[Call] = []
         self._places = {id(weight): place for place, weight in enumerate(weights)}
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Do what a module asks of the functions that have a cheaper derivative here; let all else pass."""
-        given = kwargs or {}
-        if func is F.relu and not given.get("inplace"):  # whoever writes in place may read it there
-            return _rectified(args[0])
-        if func is F.batch_norm and given.get("training"):
-            return batch_norm(*args, **given)
-        if func is F.avg_pool2d and args[0].dim() == 4 and args[0].device.type == "cpu":
-            return _pooling(*args, **given)
-        if func in (F.conv2d, F.linear) and len(args) > 1 and id(args[1]) in self._places:
-            return self._layer(func is F.conv2d, *args, **given)
-        return func(*args, **given)
+    def _layer(self, function: Operation, *given: Any, **named: Any) -> Tensor:
+        if len(given) > 1 and id(given[1]) in self._places:
+            return self._recorded(function is F.conv2d, *given, **named)
+        passed: Tensor = function(*given, **named)
+        return passed
 
-    def _layer(
-        self, convolves: bool, x: Tensor, weight: Tensor, bias: Tensor | None = None, *moves: Any
+    def _recorded(
+        self,
+        convolves: bool,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *moves: Any,
+        **named: Any,
     ) -> Tensor:
         fixed, shift = weight.detach(), None if bias is None else bias.detach()
         geometry = None
         if convolves:
-            x, geometry = _padded(x, fixed, Geometry(*moves))
+            x, geometry = _padded(x, fixed, Geometry(*moves, **named))
             output = _convolution(x, fixed, shift, geometry)
         else:
             output = F.linear(x, fixed, shift)
         output.requires_grad_()  # also where the input is constant
         self.calls.append(Call(self._places[id(weight)], fixed, shift, x, output, geometry))
         return output.view_as(output)
+
+
+def _relu(x: Tensor, inplace: bool = False) -> Tensor:
+    return F.relu(x, inplace) if inplace else _rectified(x)  # whoever writes in place may read it there
+
+
+def _batch_norm(
+    x: Tensor, mean: Tensor | None, variance: Tensor | None, *, training: bool, **named: Any
+) -> Tensor:
+    function = batch_norm if training else partial(F.batch_norm, training=False)
+    return function(x, mean, variance, **named)
+
+
+def _avg_pool2d(x: Tensor, *window: Any, **named: Any) -> Tensor:
+    if named or x.dim() != 4 or x.device.type != "cpu":
+        return F.avg_pool2d(x, *window, **named)
+    return _pooling(x, *window)
 
 
 def _padded(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:

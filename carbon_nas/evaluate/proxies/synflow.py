@@ -8,15 +8,15 @@ network that nothing flows through scores exactly zero, so the logarithm has a f
 
 import math
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
 
 from carbon_nas.evaluate.proxies.passes import Passes, Weighted, gradients_of, in_mode
+from carbon_nas.evaluate.proxies.replacing import Replacing
 
 FLOOR = math.log(sys.float_info.min)
 """The score of a network that nothing flows through: the logarithm of the smallest normal number, -708.4."""
@@ -31,7 +31,7 @@ def synflow(passes: Passes) -> float:
     }
     buffers = {name: b.double() if b.is_floating_point() else b for name, b in network.named_buffers()}
     ones = torch.ones_like(passes.images[:1], dtype=torch.float64)
-    with in_mode(network, training=False), _WithoutNormalisation():
+    with in_mode(network, training=False), Replacing({F.batch_norm: _not_normalised}):
         total = functional_call(network, {**parameters, **buffers}, (ones,)).sum()
     names = [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, Weighted)]
     weights = [parameters[name] for name in names if name in parameters]
@@ -40,16 +40,5 @@ def synflow(passes: Passes) -> float:
     return math.log(flow) if flow > sys.float_info.min else FLOOR
 
 
-class _WithoutNormalisation(TorchFunctionMode):
-    """While it is on, batch normalisation of maps hands them on as they are."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is F.batch_norm and args[0].dim() == 4:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+def _not_normalised(maps: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return maps if maps.dim() == 4 else F.batch_norm(maps, *rest, **named)

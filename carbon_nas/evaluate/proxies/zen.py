@@ -12,17 +12,16 @@ are what enters the last adaptive pooling, or else the last block's maps; NaN wi
 """
 
 import math
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from carbon_nas.evaluate.proxies.differentiation import Recording
 from carbon_nas.evaluate.proxies.passes import Passes, blocks_of
+from carbon_nas.evaluate.proxies.replacing import Replacing
 from carbon_nas.evaluate.randomness import generator
 
 STEP = 0.01
@@ -50,29 +49,6 @@ def _noise(shape: torch.Size) -> Tensor:
     return torch.randn(shape, generator=generator("zen"))
 
 
-class _Variances(TorchFunctionMode):
-    """While it is on, the variances of each batch normalisation of maps are kept, [C] each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[Tensor] = []
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        given = kwargs or {}
-        if func is F.batch_norm and args[0].dim() == 4:
-            channels = args[0].shape[1]
-            mean, variance = args[0].new_zeros(channels), args[0].new_ones(channels)
-            self.kept.append(variance)
-            args, given = (args[0], mean, variance), {**given, "momentum": 1.0}
-        return func(*args, **given)
-
-
 class _Seen(NamedTuple):
     """What one pass showed: the features [B, C, H, W], None without any, and the variances."""
 
@@ -82,10 +58,18 @@ class _Seen(NamedTuple):
 
 def _looked_at(network: nn.Module, images: Tensor) -> _Seen:
     features: list[Tensor] = []
+    variances: list[Tensor] = []
 
     def keep(maps: Tensor) -> None:
         if maps.dim() == 4:
             features.append(maps)
+
+    def normalise(maps: Tensor, mean: Tensor | None, variance: Tensor | None, **named: Any) -> Tensor:
+        if maps.dim() == 4:
+            mean, variance = maps.new_zeros(maps.shape[1]), maps.new_ones(maps.shape[1])
+            variances.append(variance)
+            named["momentum"] = 1.0
+        return F.batch_norm(maps, mean, variance, **named)
 
     pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     if pools:
@@ -93,9 +77,9 @@ def _looked_at(network: nn.Module, images: Tensor) -> _Seen:
     else:
         hooks = [block.register_forward_hook(lambda _, __, maps: keep(maps)) for block in blocks_of(network)]
     try:
-        with torch.no_grad(), Recording(()), _Variances() as variances:
+        with torch.no_grad(), Recording(()), Replacing({F.batch_norm: normalise}):
             network(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return _Seen(features[-1] if features else None, variances.kept)
+    return _Seen(features[-1] if features else None, variances)
