@@ -158,7 +158,7 @@ def test_a_warm_runner_scores_batch_after_batch_in_any_order(runner, tmp_path):
     scores = [{found.arch: found.values for found in protocol.read_results(s.directory)} for s in (one, two)]
     assert scores[0] == scores[1]
     assert set(scores[0]) == set(CELLS)
-    assert scores[0][CELLS[1]]["az_expressivity"] == float("-inf")
+    assert scores[0][CELLS[1]]["az_progressivity"] == float("-inf")
     assert scores[0][CELLS[0]]["flops"] > scores[0][CELLS[2]]["flops"]
 
 

@@ -1,9 +1,11 @@
 """How well each proxy ranks NAS-Bench-201, beside the published figures.
 
-    python bench/proxies/rank.py score SCORES.jsonl --table nb201.csv.gz [--data DIR --dataset NAME] [--part 1/2]
-    python bench/proxies/rank.py show SCORES.jsonl --table nb201.csv.gz [--noise NOISE.jsonl]
+    python bench/proxies/rank.py score SCORES.jsonl --table nb201.csv.gz [--fresh] [--data DIR --dataset NAME]
+        [--side 16 --classes 120] [--proxies A,B] [--part 1/2]
+    python bench/proxies/rank.py show SCORES.jsonl --table nb201.csv.gz
 
-`score` scores 1,000 random cells, on noise or on images of a data set, and may be cut off and called again.
+`score` scores 1,000 random cells, on noise or on images of a data set, and may be cut off and called again; `--fresh`
+takes 1,000 others, on which nothing was chosen. `--side` and `--classes` are those of noise.
 `show` prints Markdown: Spearman's rho with the test accuracy after 200 epochs, over all cells and over the best tenth.
 """
 
@@ -14,6 +16,7 @@ import gzip
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +24,11 @@ import torch
 
 from carbon_nas.evaluate.proxies import TABLE
 from carbon_nas.evaluate.score_batch import ScoreRequest, make_space, minibatch
-from carbon_nas.evaluate.scoring import Scorer
+from carbon_nas.evaluate.scoring import Scorer, noise_batch
 from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings
 from carbon_nas.search.ranking import AGGREGATE, aggregate, ascending_ranks
 
-CELLS, SEED = 1000, 7
+CELLS, SEED, FRESH_SEED = 1000, 7, 8
 TARGETS = ("c10_test", "c100_test", "in16_test")
 
 # Spearman's rho with CIFAR-10, CIFAR-100 and ImageNet16-120 test accuracy. Abdelfattah et al. (ICLR 2021), output of
@@ -50,7 +53,11 @@ PUBLISHED = {
     "aggregate": (None, None, None),
     "AZ-NAS": (0.913, 0.900, 0.886),
 }
-AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
+COMBINED = {
+    "AZ-NAS": ("az_expressivity", "az_progressivity", "az_trainability", "flops"),
+    "the default before": ("flops", "meco", "synflow", "az_expressivity", "az_trainability"),
+    "aggregate": AGGREGATE,
+}
 
 
 def read_table(path: Path) -> dict[str, dict[str, float]]:
@@ -71,26 +78,40 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
+def draw(cells: list[str], *, fresh: bool) -> list[str]:
+    """Draw cells at random, the same in every run; fresh ones are none of those."""
+    first = random.Random(SEED).sample(cells, CELLS)
+    if not fresh:
+        return first
+    others = sorted(set(cells) - set(first))
+    return random.Random(FRESH_SEED).sample(others, CELLS)
+
+
+def scorer(arguments: argparse.Namespace) -> Scorer:
+    """Make what scores, on images if a folder of them is given, else on noise."""
+    request = ScoreRequest("nasbench201", seed=SEED)
+    if arguments.data:
+        task = TaskSettings(dataset=arguments.dataset, data_dir=arguments.data)
+        request = replace(request, score=ScoreSettings(inputs="images"), task=task)
+        batch, classes = minibatch(request)
+    else:
+        shape, classes = (3, arguments.side, arguments.side), arguments.classes
+        batch = noise_batch(shape, classes, request.score.batch_size, SEED, torch.device("cpu"))
+    return Scorer(make_space(request), batch, classes, seed=SEED)
+
+
 def score(arguments: argparse.Namespace) -> None:
     """Score the cells that are not in the file yet, one after the other."""
     torch.set_num_threads(1)
     names = arguments.proxies.split(",") if arguments.proxies else list(TABLE)
-    images = arguments.data is not None
-    request = ScoreRequest(
-        "nasbench201",
-        score=ScoreSettings(proxies=tuple(names), inputs="images" if images else "noise"),
-        task=TaskSettings(dataset=arguments.dataset, data_dir=arguments.data) if images else None,
-        seed=SEED,
-    )
-    batch, classes = minibatch(request)
-    scorer = Scorer(make_space(request), batch, classes, seed=SEED)
-    cells = random.Random(SEED).sample(sorted(read_table(arguments.table)), CELLS)
+    scores = scorer(arguments)
+    cells = draw(sorted(read_table(arguments.table)), fresh=arguments.fresh)
     part, parts = map(int, arguments.part.split("/"))
     known = read_scores(arguments.scores)
     for cell in cells[part - 1 :: parts]:
         if cell in known:
             continue
-        values = scorer.score(cell, names) or {}
+        values = scores.score(cell, names) or {}
         shown = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with arguments.scores.open("a") as file:
             file.write(json.dumps({"arch": cell, "proxies": shown}) + "\n")
@@ -109,17 +130,13 @@ def best_tenth(accuracy: np.ndarray) -> np.ndarray:
 def show(arguments: argparse.Namespace) -> None:
     """Print the table."""
     pool = read_scores(arguments.scores)
-    noise = read_scores(arguments.noise) if arguments.noise else pool
-    cells = [cell for cell in pool if cell in noise]
+    cells = list(pool)
     table = read_table(arguments.table)
     truth = {name: np.array([table[cell][name] for cell in cells]) for name in TARGETS}
     columns = {name: [pool[cell][name] for cell in cells] for name in pool[cells[0]]}
-    combined = {"AZ-NAS": (pool, AZ_NAS), "aggregate": (pool, AGGREGATE)}
-    if arguments.noise:
-        combined["aggregate, on noise"] = (noise, AGGREGATE)
-    for name, (of, names) in combined.items():
-        if set(names) <= of[cells[0]].keys():
-            ranked = aggregate({cell: of[cell] for cell in cells}, names)
+    for name, names in COMBINED.items():
+        if set(names) <= pool[cells[0]].keys():
+            ranked = aggregate(pool, names)
             columns[name] = [ranked[cell] for cell in cells]
     print(f"{len(cells)} cells.\n")
     print(
@@ -152,7 +169,9 @@ def main() -> None:
         sub.add_argument("--dataset", default="cifar10")
         sub.add_argument("--proxies")
         sub.add_argument("--part", default="1/1")
-        sub.add_argument("--noise", type=Path)
+        sub.add_argument("--fresh", action="store_true")
+        sub.add_argument("--side", type=int, default=32)
+        sub.add_argument("--classes", type=int, default=10)
     arguments = parser.parse_args()
     arguments.command(arguments)
 

@@ -15,7 +15,10 @@ Pool = Mapping[str, Mapping[str, float]]
 
 Vector = NDArray[np.float64]
 
-AGGREGATE = ("flops", "meco", "synflow", "az_expressivity", "az_trainability")
+AGGREGATE = (
+    *("flops", "l2_norm", "meco", "swap"),
+    *("az_progressivity", "az_trainability", "grad_diversity", "norm_preservation"),
+)
 """What is combined by default, where all of it was computed. Not everything there is: proxies that measure the
 same thing twice outvote the others, and those that rank little but size add nothing to a search that weighs cost."""
 

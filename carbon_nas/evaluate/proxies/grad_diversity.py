@@ -22,13 +22,15 @@ from carbon_nas.evaluate.proxies.passes import Passes
 
 
 def grad_diversity(passes: Passes) -> float:
-    """Give minus the mean squared correlation; NaN if an image has no gradient or the network has no blocks."""
+    """Give the score; minus infinity where an image has no gradient, NaN of a network without blocks."""
     shared = [_shared(gradient) for gradient in passes.block_gradients]
-    return -sum(shared) / len(shared) if shared else math.nan
+    if not shared:
+        return math.nan
+    return -math.inf if any(map(math.isnan, shared)) else -sum(shared) / len(shared)
 
 
 def _shared(gradient: Tensor) -> float:
-    """Give the mean over pairs of images of the squared correlation of their gradients, [B, C, H, W]."""
+    """Give the mean over pairs of images of the squared correlation of their gradients, [B, C, H, W]; NaN of zeros."""
     correlations = torch.corrcoef(gradient.flatten(1)).double()
     images = len(correlations)
     return float((correlations.square().sum() - images) / (images * (images - 1)))
