@@ -90,19 +90,28 @@ def test_a_rectifier_can_be_differentiated_twice_and_its_graph_goes_with_it():
     assert held() is None, "a cycle would keep all the maps until the collector runs"
 
 
+def test_what_was_recorded_goes_with_the_recording():
+    layer = nn.Conv2d(3, 4, 3)
+    with Recording([layer.weight]) as recording:
+        layer(torch.ones(1, 3, 5, 5))
+    held = weakref.ref(recording.calls[0].output)
+    del recording
+    assert held() is None, "a cycle would keep all the maps until the collector runs"
+
+
 def test_functions_may_be_called_by_keyword():
-    """As networks do that are no space's of ours; torch's own are taken where ours would not know the names."""
+    """As networks do that are no space's of ours; pooling is torch's own then."""
     draws = torch.Generator().manual_seed(3)
     images, weight = torch.randn(2, 3, 6, 6, generator=draws), torch.randn(4, 3, 3, 3, generator=draws)
     rows = torch.randn(5, 6, generator=draws)
 
     def network():
-        maps = F.relu(F.conv2d(images, weight, stride=2, padding=1))
-        maps = F.avg_pool2d(F.conv2d(input=maps, weight=weight[:, :1], groups=4), kernel_size=1)
+        maps = F.relu(input=F.conv2d(images, weight, stride=2, padding=1))
+        maps = F.avg_pool2d(input=F.conv2d(maps, weight=weight[:, :1], groups=4), kernel_size=1)
+        maps = F.conv2d(input=maps.mean(1, keepdim=True).expand(-1, 3, -1, -1), weight=weight, padding="same")
         return F.linear(F.batch_norm(maps, None, None, training=True).mean((2, 3)), weight=rows[:, :4])
 
     with Recording([weight]) as recording:
         ours = network()
     assert torch.equal(ours, network())
-    (call,) = recording.calls
-    assert call.geometry == (2, 1, 1, 1)
+    assert [call.geometry for call in recording.calls] == [(2, 1, 1, 1), (1, 0, 1, 1)]

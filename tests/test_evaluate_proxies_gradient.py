@@ -275,12 +275,23 @@ def test_a_network_without_blocks_or_gradients_ranks_last(name, batch):
     assert value(name, dead, *batch) == -math.inf
 
 
-def test_block_gradients_need_no_other_pass(batch):
+def test_one_image_alone_has_nothing_to_differ_from(batch):
+    assert math.isnan(value("grad_diversity", a_cell(), batch[0][:1], batch[1][:1]))
+
+
+def test_block_gradients_need_no_other_pass(batch, monkeypatch):
     """They come with those that snip uses, the same before and after grasp's pass."""
     before, after = Passes(a_cell(), *batch), Passes(a_cell(), *batch)
     first = [TABLE[name].function(before) for name in (*BY_BLOCKS, "snip", "grasp")]
     last = [TABLE[name].function(after) for name in ("grasp", "snip", *reversed(BY_BLOCKS))]
     assert first == last[::-1]
+    made = []
+    differentiate = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: made.append(1) or differentiate(*a, **k))
+    shared = Passes(a_cell(), *batch)
+    for name in (*BY_BLOCKS, "snip", "fisher", "grad_norm"):
+        TABLE[name].function(shared)
+    assert len(made) == 1
 
 
 def test_zico_weight_by_weight(network, batch):

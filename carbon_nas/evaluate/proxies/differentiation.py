@@ -7,7 +7,7 @@ derivative of a convolution makes the one by the weights whether it is wanted or
 too; on a CPU torch does it up to five times as fast with the channels last, with the same result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -82,60 +82,58 @@ class Recording(Replacing):
     """
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
-        super().__init__(
-            {
-                F.relu: _relu,
-                F.batch_norm: _batch_norm,
-                F.avg_pool2d: _avg_pool2d,
-                F.conv2d: partial(self._layer, F.conv2d),
-                F.linear: partial(self._layer, F.linear),
-            }
-        )
-        self.calls: list[Call] = []
-        self._places = {id(weight): place for place, weight in enumerate(weights)}
+        calls: list[Call] = []
+        places = {id(weight): place for place, weight in enumerate(weights)}
+        layers = {  # nothing that leads back to this, or the calls would live until the collector runs
+            function: partial(_layer, function, places, calls) for function in (F.conv2d, F.linear)
+        }
+        super().__init__({F.relu: _relu, F.batch_norm: _batch_norm, F.avg_pool2d: _avg_pool2d, **layers})
+        self.calls = calls
 
-    def _layer(self, function: Operation, *given: Any, **named: Any) -> Tensor:
-        if len(given) > 1 and id(given[1]) in self._places:
-            return self._recorded(function is F.conv2d, *given, **named)
-        passed: Tensor = function(*given, **named)
+
+def _layer(
+    function: Operation,
+    places: Mapping[int, int],
+    calls: list[Call],
+    input: Tensor,  # noqa: A002 -- torch's name
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *moves: Any,
+    **named: Any,
+) -> Tensor:
+    """Do what `function` does; with a weight that has a place, by maps, and keep the call."""
+    if id(weight) not in places:
+        passed: Tensor = function(input, weight, bias, *moves, **named)
         return passed
-
-    def _recorded(
-        self,
-        convolves: bool,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        *moves: Any,
-        **named: Any,
-    ) -> Tensor:
-        fixed, shift = weight.detach(), None if bias is None else bias.detach()
-        geometry = None
-        if convolves:
-            x, geometry = _padded(x, fixed, Geometry(*moves, **named))
-            output = _convolution(x, fixed, shift, geometry)
-        else:
-            output = F.linear(x, fixed, shift)
-        output.requires_grad_()  # also where the input is constant
-        self.calls.append(Call(self._places[id(weight)], fixed, shift, x, output, geometry))
-        return output.view_as(output)
+    x, fixed, shift, geometry = input, weight.detach(), None if bias is None else bias.detach(), None
+    if function is F.conv2d:
+        x, geometry = _padded(x, fixed, Geometry(*moves, **named))
+        output = _convolution(x, fixed, shift, geometry)
+    else:
+        output = F.linear(x, fixed, shift)
+    output.requires_grad_()  # also where the input is constant
+    calls.append(Call(places[id(weight)], fixed, shift, x, output, geometry))
+    return output.view_as(output)
 
 
-def _relu(x: Tensor, inplace: bool = False) -> Tensor:
-    return F.relu(x, inplace) if inplace else _rectified(x)  # whoever writes in place may read it there
+def _relu(input: Tensor, inplace: bool = False) -> Tensor:  # noqa: A002
+    if inplace:  # whoever writes in place may read it there
+        return F.relu(input, inplace)
+    return _rectified(input)
 
 
 def _batch_norm(
     x: Tensor, mean: Tensor | None, variance: Tensor | None, *, training: bool, **named: Any
 ) -> Tensor:
-    function = batch_norm if training else partial(F.batch_norm, training=False)
-    return function(x, mean, variance, **named)
+    if training:
+        return batch_norm(x, mean, variance, **named)
+    return F.batch_norm(x, mean, variance, training=False, **named)
 
 
-def _avg_pool2d(x: Tensor, *window: Any, **named: Any) -> Tensor:
-    if named or x.dim() != 4 or x.device.type != "cpu":
-        return F.avg_pool2d(x, *window, **named)
-    return _pooling(x, *window)
+def _avg_pool2d(*given: Any, **named: Any) -> Tensor:
+    if named or given[0].dim() != 4 or given[0].device.type != "cpu":
+        return F.avg_pool2d(*given, **named)
+    return _pooling(*given)
 
 
 def _padded(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
@@ -143,7 +141,7 @@ def _padded(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Geom
     if not isinstance(geometry.padding, str):
         return x, geometry
     if geometry.padding == "same":
-        reach = [d * (k - 1) for k, d in zip(weight.shape[2:], geometry.dilation, strict=True)]
+        reach = [d * (k - 1) for k, d in zip(weight.shape[2:], _pair(geometry.dilation), strict=True)]
         x = F.pad(x, [side for r in reversed(reach) for side in (r // 2, r - r // 2)])
     return x, geometry._replace(padding=0)
 

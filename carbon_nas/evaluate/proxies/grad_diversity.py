@@ -9,8 +9,8 @@ span.
 This is our own. It is near to the condition number of the neural tangent kernel (Chen et al., TE-NAS, ICLR 2021, arXiv
 2102.11535), but looks at all of a spectrum instead of its ends, and at gradients by outputs of blocks instead of by
 weights, so that one pass backward is enough; `jacov` looks at the images' end of such a pass. Sankararaman et al. (ICML
-2020, arXiv 1904.06963) show that networks whose gradients are nearly orthogonal train faster, and that shortcuts and
-batch normalisation make them so.
+2020, arXiv 1904.06963) argue that training is slow where the images' gradients are far from orthogonal (they fear
+those that oppose each other), and that batch normalisation together with shortcuts brings them near to it.
 """
 
 import math
@@ -22,10 +22,14 @@ from carbon_nas.evaluate.proxies.passes import Passes
 
 
 def grad_diversity(passes: Passes) -> float:
-    """Give the score; minus infinity where an image has no gradient, NaN of a network without blocks."""
-    shared = [_shared(gradient) for gradient in passes.block_gradients]
-    if not shared:
+    """Give the score; NaN of a network without blocks, or of one image.
+
+    Minus infinity where an image has no gradient at a block, or one that is the same everywhere.
+    """
+    gradients = passes.block_gradients
+    if not gradients or len(passes.images) < 2:
         return math.nan
+    shared = [_shared(gradient) for gradient in gradients]
     return -math.inf if any(map(math.isnan, shared)) else -sum(shared) / len(shared)
 
 

@@ -168,20 +168,15 @@ class Passes:
 
 def gradients_of(scalar: Tensor, sources: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
     """Differentiate and keep the graph; zeros for sources that `scalar` does not depend on."""
-    found = [torch.zeros_like(source, requires_grad=False) for source in sources]
-    places = [place for place, source in enumerate(sources) if source.requires_grad]
-    if not (scalar.requires_grad and places):
-        return found
-    gradients = torch.autograd.grad(
-        scalar,
-        [sources[place] for place in places],
-        retain_graph=True,
-        create_graph=create_graph,
-        materialize_grads=True,
+    reached = [source for source in sources if source.requires_grad]
+    if not (scalar.requires_grad and reached):
+        return [torch.zeros_like(source, requires_grad=False) for source in sources]
+    found = iter(
+        torch.autograd.grad(
+            scalar, reached, retain_graph=True, create_graph=create_graph, materialize_grads=True
+        )
     )
-    for place, gradient in zip(places, gradients, strict=True):
-        found[place] = gradient
-    return found
+    return [next(found) if source.requires_grad else torch.zeros_like(source) for source in sources]
 
 
 def summed(terms: Iterable[Tensor]) -> float:

@@ -10,7 +10,7 @@ Operation = Callable[..., Any]
 
 
 class Replacing(TorchFunctionMode):
-    """While it is on, each function of a table gives way to another. What that one calls is torch's own again."""
+    """While it is on, each function of a table gives way to another, which may call it: the table is off meanwhile."""
 
     def __init__(self, table: Mapping[Operation, Operation]) -> None:
         super().__init__()
