@@ -1,11 +1,12 @@
 """Measure on NAS-Bench-201 how well the predictor ranks, and what promotion by several rules finds.
 
-    OMP_NUM_THREADS=1 python bench/ranking/run.py predictor|promotion TABLES [--chosen-on | --scores FILE] [--runs N]
+    OMP_NUM_THREADS=1 python bench/ranking/run.py predictor|promotion TABLES [--runs N]
+        [--chosen-on | --scores FILE [--proxies A,B]]
 
 Prints Markdown. TABLES holds nb201.csv.gz (accuracies, flops_m, zen_*, tgnas_c10) and nb201_zerocost_suite.csv.gz (the
 scores of NAS-Bench-Suite-Zero). Trainings are seen as one seed's test accuracy and judged by the mean of all seeds;
 `--chosen-on` shows instead what the constants were chosen on: validation accuracy after 12 epochs. `--scores` takes
-the cells and their scores from what `carbon-nas score --json` printed.
+the cells and their scores, by default those of the default proxies, from what `carbon-nas score --json` printed.
 """
 
 # ruff: noqa: T201 -- a script that prints its tables
@@ -13,7 +14,7 @@ import argparse
 import csv
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,13 @@ def worlds(tables: Path, *, chosen_on: bool) -> Iterator[World]:
             )
 
 
-def own_worlds(tables: Path, scores: Path) -> Iterator[World]:
+def own_worlds(tables: Path, scores: Path, proxies: Sequence[str]) -> Iterator[World]:
     """Give every data set with scores of our own."""
     table = {row["arch"]: row for row in read(tables / "nb201.csv.gz")}
     own = [(table[one["arch"]], one["proxies"]) for one in json.loads(scores.read_text())["scores"]]
     pool = {
-        row["ops"]: {name: float("nan" if (v := proxies[name]) is None else v) for name in AGGREGATE}
-        for row, proxies in own
+        row["ops"]: {name: float("nan" if (v := values[name]) is None else v) for name in proxies}
+        for row, values in own
     }
     for short in DATASETS:
         seen, true = (
@@ -291,6 +292,7 @@ def main() -> None:
     parser.add_argument("tables", type=Path)
     parser.add_argument("--chosen-on", action="store_true")
     parser.add_argument("--scores", type=Path)
+    parser.add_argument("--proxies", default=",".join(AGGREGATE), type=lambda names: names.split(","))
     parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()
     columns = {
@@ -300,7 +302,7 @@ def main() -> None:
     print(f"| cells | order | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 2)}")
     table = {"predictor": predictor_table, "promotion": promotion_table}[given.what]
     found = worlds(given.tables, chosen_on=given.chosen_on)
-    for world in own_worlds(given.tables, given.scores) if given.scores else found:
+    for world in own_worlds(given.tables, given.scores, given.proxies) if given.scores else found:
         table(world, given.runs)
 
 
