@@ -52,6 +52,8 @@ def test_normalisation_keeps_its_running_statistics():
         nn.Conv2d(3, 4, 3, padding="valid", bias=False),
         nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"),
         nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
+        nn.AvgPool2d((1, 5), stride=1, padding=(0, 2), count_include_pad=False),
+        nn.AvgPool2d(3, stride=1, padding=1),
         nn.AvgPool2d(2),
         nn.Linear(7, 4),
         nn.ReLU(),

@@ -4,7 +4,7 @@ A layer with its weights held fixed is a linear map A of its input x; its deriva
 derivative is A again. So the graph is made of maps, a pass backward through it costs what its maps cost, and only
 where it is wanted is the derivative by the weights made, from x and the gradient by the layer's output. torch's second
 derivative of a convolution makes the one by the weights whether it is wanted or not. Average pooling is a linear map
-too; on a CPU torch does it up to five times as fast with the channels last, with the same result.
+too; a CPU does it several times as fast with the channels last, or by a convolution with ones, with the same result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -187,6 +187,8 @@ def _pooling(
         count_padding,
         divisor,
     )
+    if _keeps_the_size(window) and x.dtype is torch.float32:
+        return _smoothed(x, window[0])
     shape = x.shape
 
     def pool(x: Tensor) -> Tensor:
@@ -199,6 +201,33 @@ def _pooling(
         return spread.contiguous()
 
     result: Tensor = _Map.apply(x, pool, pool, spread)
+    return result
+
+
+def _keeps_the_size(window: tuple[Any, ...]) -> bool:
+    """Whether it moves by one, over positions of the map alone, as far as to its edges: NAS-Bench-201's pooling."""
+    size, stride, padding, _, count_padding, divisor = window
+    reach = [side // 2 for side in size]
+    return (
+        stride == [1, 1]
+        and padding == reach
+        and size[0] % 2 == size[1] % 2 == 1
+        and not (count_padding or divisor)
+    )
+
+
+def _smoothed(x: Tensor, size: list[int]) -> Tensor:
+    """Do such a pooling by a convolution of each channel with ones, which takes half the time of torch's, or less."""
+    reach, channels = [side // 2 for side in size], x.shape[1]
+    ones = x.new_ones(channels, 1, *size)
+    counts = F.conv2d(x.new_ones(1, 1, *x.shape[2:]), ones[:1], padding=reach)
+
+    def sums(x: Tensor) -> Tensor:
+        return F.conv2d(x, ones, padding=reach, groups=channels)
+
+    result: Tensor = _Map.apply(
+        x, lambda x: sums(x) / counts, lambda x: sums(x) / counts, lambda y: sums(y / counts)
+    )
     return result
 
 
