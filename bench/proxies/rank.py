@@ -9,10 +9,10 @@
 and called again. Combinations were chosen on "chosen", 1,000 cells, and "chosen-best", 700 others of the best tenth on
 one of the data sets, by the accuracy of one seed; "fresh" and "fresh-best" are for reporting.
 `--as-published` scores the networks that zero-cost-nas and NASLib scored: every cell as it is written, parts without
-effect included, and its convolutions with biases.
+effect included, and the convolutions of cells with biases.
 `show` prints Markdown: Spearman's rho with the test accuracy after 200 epochs, over all cells and over the best tenth;
 with `--best`, over the best tenth of all 15,625 as far as it is in either file.
-`choose` tries all combinations and prints the best.
+`choose` tries all combinations of four or more and prints the best.
 """
 
 # ruff: noqa: T201 -- a script that prints its tables

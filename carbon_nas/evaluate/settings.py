@@ -79,7 +79,8 @@ class TaskSettings(BaseModel):
 class ScoreSettings(BaseModel):
     """The proxies to compute on one minibatch of `batch_size`: Gaussian noise, or images of the data set.
 
-    On noise the scores do not depend on any data set; naswot and jacov rank better on images, others hardly.
+    On noise the scores do not depend on any data set. On images naswot, jacov, swap and meco rank better and
+    az_progressivity clearly worse; the default combination ranks a little worse (bench/proxies/ranking.md).
     `inference_cost` names what is found out besides, of `search.cost`: what quality is weighed against.
     """
 

@@ -144,7 +144,7 @@ class Passes:
         return Gradients(found[: len(outputs)], found[len(outputs) :])
 
     def _by_weights(self, gradients: Gradients) -> list[Tensor]:
-        found = [torch.zeros_like(layer.weight, requires_grad=False) for layer in self.layers]
+        found = [torch.zeros_like(layer.weight) for layer in self.layers]
         for call, gradient in zip(self.forward.calls, gradients.by_outputs, strict=True):
             found[call.place] = found[call.place] + call.by_weight(gradient)
         return found
@@ -170,7 +170,7 @@ def gradients_of(scalar: Tensor, sources: Sequence[Tensor], *, create_graph: boo
     """Differentiate and keep the graph; zeros for sources that `scalar` does not depend on."""
     reached = [source for source in sources if source.requires_grad]
     if not (scalar.requires_grad and reached):
-        return [torch.zeros_like(source, requires_grad=False) for source in sources]
+        return [torch.zeros_like(source) for source in sources]
     found = iter(
         torch.autograd.grad(
             scalar, reached, retain_graph=True, create_graph=create_graph, materialize_grads=True
