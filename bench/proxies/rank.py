@@ -159,13 +159,21 @@ def scorer(arguments: argparse.Namespace) -> Scorer:
 
 
 def score(arguments: argparse.Namespace) -> None:
-    """Score the cells that are not in the file yet, one after the other."""
+    """Score the cells drawn."""
+    score_cells(arguments, draw(read_table(arguments.table))[arguments.cells])
+
+
+def score_cells(arguments: argparse.Namespace, cells: Sequence[str]) -> None:
+    """Score those of the cells that are not in the file yet, one after the other."""
     torch.set_num_threads(1)
     names = arguments.proxies.split(",") if arguments.proxies else list(TABLE)
-    scores = scorer(arguments)
-    cells = draw(read_table(arguments.table))[arguments.cells]
-    part, parts = map(int, arguments.part.split("/"))
     known = read_scores(arguments.scores)
+    if any(missing := set(names) - set(values) for values in known.values()):
+        raise SystemExit(
+            f"{arguments.scores} has cells without {', '.join(sorted(missing))}; name another file"
+        )
+    scores = scorer(arguments)
+    part, parts = map(int, arguments.part.split("/"))
     for cell in cells[part - 1 :: parts]:
         if cell in known:
             continue
@@ -268,6 +276,19 @@ def choose(arguments: argparse.Namespace) -> None:
         print(f"| {', '.join(combination)} | {' | '.join(figures)} |")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take what scoring needs to know."""
+    parser.add_argument("scores", type=Path)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--proxies")
+    parser.add_argument("--part", default="1/1")
+    parser.add_argument("--as-published", action="store_true")
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--classes", type=int, default=10)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -277,19 +298,11 @@ def main() -> None:
     for command in (score, show, choose):
         sub = commands.add_parser(command.__name__)
         sub.set_defaults(command=command)
-        sub.add_argument("scores", type=Path)
-        sub.add_argument("--table", type=Path, required=True)
-        sub.add_argument("--data", type=Path)
-        sub.add_argument("--dataset", default="cifar10")
-        sub.add_argument("--proxies")
-        sub.add_argument("--part", default="1/1")
+        add_arguments(sub)
         sub.add_argument(
             "--cells", default="chosen", choices=("chosen", "chosen-best", "fresh", "fresh-best")
         )
-        sub.add_argument("--as-published", action="store_true")
         sub.add_argument("--best", type=Path)
-        sub.add_argument("--side", type=int, default=32)
-        sub.add_argument("--classes", type=int, default=10)
     arguments = parser.parse_args()
     arguments.command(arguments)
 
