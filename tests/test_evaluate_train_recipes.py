@@ -288,19 +288,22 @@ def test_weights_ruined_by_the_last_step_are_found_by_the_validation(task, tmp_p
 # -- memory
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
 class Hungry(nn.Module):
     """A network on a device whose memory holds `most` images at a time in training, and ten times as many without."""
 
-    def __init__(self, most, make=linear, since=0):
+    def __init__(self, most, make=linear, since=0, error=FULL):
         super().__init__()
-        self.inner, self.most, self.since = make(), most, since
+        self.inner, self.most, self.since, self.error = make(), most, since, error
         self.sizes, self.batches = [], 0
 
     def forward(self, images):
         most = self.most * (1 if self.training else 10)
         self.batches += self.training
         if len(images) > most and self.batches > self.since:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise self.error
         self.sizes.append(len(images))
         return self.inner(images)
 
@@ -322,6 +325,52 @@ def test_a_batch_too_large_is_taken_in_parts_with_the_same_gradient(task, most, 
     for one, two in zip(gradients(easy), gradients(hard), strict=True):
         assert torch.allclose(one, two, atol=1e-6)
     assert hard.mean_loss() == pytest.approx(easy.mean_loss(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_what_cudnn_and_cublas_call_it_is_too_little_memory_as_well(task, text):
+    training = Training(
+        Hungry(15, error=RuntimeError(text)), task, TrainSettings(epochs=1, batch_size=60), seed=5
+    )
+    training.advance()
+    assert training.micro_batch == 15
+    assert sum(training.network.sizes) == 60
+
+
+def test_any_other_error_of_the_network_is_not_taken_for_too_little_memory(task):
+    other = RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+    training = Training(Hungry(15, error=other), task, TrainSettings(epochs=1, batch_size=60), seed=5)
+    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+        training.advance()
+    assert training.micro_batch == 60
+
+
+@pytest.mark.parametrize("part", ["before the weights", "after the weights"])
+def test_a_step_that_does_not_fit_is_never_made_twice(task, tmp_path, part):
+    training = Training(linear(), task, TrainSettings(epochs=1, batch_size=40, ema_decay=0.5), seed=5)
+    calls = []
+
+    def fail(*_):
+        calls.append(training.step)
+        if training.step == 2:
+            raise FULL
+
+    if part == "before the weights":
+        training.optimizer.register_step_pre_hook(fail)
+    else:
+        training.optimizer.register_step_post_hook(fail)
+    with pytest.raises(JobError, match=r"out of memory when the weights were updated at step 3.*CUDA out of"):
+        run(training, Host(tmp_path))
+    assert calls == [0, 1, 2]
+    assert training.micro_batch == 40
+    assert checkpoint.load_newest(tmp_path, "s")["step"] == 2
 
 
 def test_validation_that_does_not_fit_is_done_in_parts_too(task):

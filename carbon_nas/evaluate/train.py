@@ -1,7 +1,8 @@
 """The training loop: SGD with Nesterov momentum, the learning rate falling by a cosine, mixed precision on a GPU.
 
 A batch that does not fit into the GPU's memory is taken in halves, quarters ..., whose gradients are added up: the
-same step, but for batch normalisation, which then sees the smaller batches. It stays so to the end.
+same step, but for batch normalisation, which then sees the smaller batches. It stays so to the end. Memory that is
+exceeded later in the step, when the weights change, ends the training: that part cannot be done again.
 
 It can stop before any step and go on from there as if nothing had happened: its whole position is `step` and the
 number of epochs validated, because the data's order depends on the seed and the epoch alone (see `data`). On a
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carbon_nas.errors import JobError
+from carbon_nas.evaluate import memory
 from carbon_nas.evaluate.averaging import moving_average
 from carbon_nas.evaluate.data import Task, alternating_flips, augment, epoch_order
 from carbon_nas.evaluate.precision import choose_dtype
@@ -54,8 +56,8 @@ def run(training: "Training", host: Host) -> bool:
     """Train to the end and say True; or, asked to stop, save at the next step and say False.
 
     Raises:
-        JobError: the loss is no longer a finite number, or the memory does not hold a batch of two. Nothing is saved
-            then: the checkpoints are those of before.
+        JobError: the loss is no longer a finite number, or the memory does not hold a batch of two or the update of
+            the weights. Nothing is saved then: the checkpoints are those of before.
     """
     while not training.finished:
         stop = host.should_stop()
@@ -144,16 +146,13 @@ class Training:
         """Make one step of the optimizer.
 
         Raises:
-            JobError: the memory does not hold a batch of two.
+            JobError: the memory does not hold a batch of two, or not the update of the weights.
         """
         images, labels = self._batch(self.step - self.epoch * self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         loss = self._within_memory(lambda: self._backward(images, labels))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
+        self._update()
         self._loss_sum += loss  # no .item(): it would make the CPU wait for the GPU at each step
         self._unchecked.append(loss)
         self.step += 1
@@ -259,6 +258,21 @@ class Training:
             total += loss.detach()
         return total
 
+    def _update(self) -> None:
+        """Take the gradient into the weights and their average; never twice, as half may be done already."""
+        try:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+        except RuntimeError as error:
+            if not memory.is_exceeded(error):
+                raise
+            raise JobError(
+                f"out of memory when the weights were updated at step {self.step + 1}, which smaller parts of a batch"
+                f" do not help: the network needs a larger GPU, or this one to itself: {error}"
+            ) from error
+
     def _judge(self, should_stop: Callable[[], bool]) -> tuple[float, int] | None:
         """Give the sum of the losses over the validation images, and how many are right; None if asked to stop."""
         network = self.network if self.average is None else self.average
@@ -282,7 +296,9 @@ class Training:
         while True:
             try:
                 return work()
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not memory.is_exceeded(error):
+                    raise
                 if self.micro_batch <= SMALLEST_BATCH:
                     raise JobError(
                         f"out of memory with {self.micro_batch} images at a time: {error}"
