@@ -177,6 +177,28 @@ def test_pictures_of_another_size_are_refused_by_name(tmp_path):
         load_task(TaskSettings(dataset="image-folder", data_dir=tmp_path), CPU)
 
 
+def test_a_folder_with_nothing_to_validate_on_is_refused(tmp_path):
+    for number in range(4):
+        for name in ("cat", "dog"):
+            picture(tmp_path / "train" / name / f"{number}.png", shade=number)
+    settings = TaskSettings(dataset="image-folder", data_dir=tmp_path)
+    with pytest.raises(JobError, match=rf"image-folder in {tmp_path}: no class has 5 images.*add images"):
+        load_task(settings, CPU)
+    picture(tmp_path / "train" / "cat" / "4.png", shade=4)
+    assert len(load_task(settings, CPU).validation) == 1
+
+
+def test_a_plane_of_one_value_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        pixels = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        pixels[:, :, 1] = 7
+        (tmp_path / "train" / "cat").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "train" / "cat" / f"{number}.png")
+    with pytest.raises(JobError, match=rf"image-folder in {tmp_path}: plane 2 of 3 is 7 in every pixel"):
+        load_task(TaskSettings(dataset="image-folder", data_dir=tmp_path), CPU)
+
+
 def test_missing_and_damaged_data_say_so(tmp_path):
     settings = TaskSettings(dataset="cifar10", data_dir=tmp_path)
     with pytest.raises(

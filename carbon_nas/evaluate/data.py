@@ -63,15 +63,16 @@ def load_task(settings: TaskSettings, device: torch.device) -> Task:
 
     Raises:
         ConfigurationError: its folder is missing.
-        JobError: its files are missing or damaged.
+        JobError: its files are missing or damaged, or nothing can be learnt from them.
     """
     require_data(settings)
     try:
         images, labels = LOADERS[settings.dataset](settings.data_dir or Path())
+        held_out = last_of_each_class(labels)
+        kept = images[~held_out].to(torch.float64) / 255
+        _require_use(kept, held_out)
     except (RuntimeError, OSError, ValueError, KeyError) as error:
         raise JobError(f"data set {settings.dataset} in {settings.data_dir}: {error}") from error
-    held_out = last_of_each_class(labels)
-    kept = images[~held_out].to(torch.float64) / 255
     return Task(
         train=ImageSet(images[~held_out].to(device), labels[~held_out].to(device)),
         validation=ImageSet(images[held_out].to(device), labels[held_out].to(device)),
@@ -79,6 +80,24 @@ def load_task(settings: TaskSettings, device: torch.device) -> Task:
         mean=kept.mean((0, 2, 3))[:, None, None].float().to(device),
         deviation=kept.std((0, 2, 3))[:, None, None].float().to(device),
     )
+
+
+def _require_use(kept: Tensor, held_out: Tensor) -> None:
+    """Check that there is something to validate on, and that each plane of `kept` [N, planes, H, W] can be normalised.
+
+    Raises:
+        ValueError: there is not, or one cannot.
+    """
+    if not held_out.any():
+        raise ValueError(
+            f"no class has {VALIDATION_SHARE} images, and of fewer none is held out to validate on; add images"
+        )
+    for number, plane in enumerate(kept.unbind(1), 1):
+        if plane.min() == plane.max():
+            raise ValueError(
+                f"plane {number} of {kept.shape[1]} is {255 * plane.min():g} in every pixel of the training images,"
+                " so that it tells nothing and has no deviation to be normalised by; leave it out or mend it"
+            )
 
 
 def last_of_each_class(labels: Tensor) -> Tensor:
