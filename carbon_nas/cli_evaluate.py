@@ -25,6 +25,7 @@ from carbon_nas.latency import Latency, LatencyRequest
 from carbon_nas.latency import latency as latency_of
 from carbon_nas.model_export import BEST, export_model
 from carbon_nas.search.ranking import aggregate, combined, unusable
+from carbon_nas.search.sides import USUAL_SIDE
 
 if TYPE_CHECKING:  # torch is loaded only by those that need it
     from carbon_nas.evaluate.score_batch import Scored
@@ -44,6 +45,12 @@ def add_evaluate_commands(app: typer.Typer) -> None:
 Space = Annotated[str, typer.Option(help="The search space.")]
 SpaceOptions = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the space; may be repeated.")
+]
+Side = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help=f"Height and width of the images; by default what the space is for, or {USUAL_SIDE}."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -98,7 +105,7 @@ def latency(  # noqa: PLR0913 -- the options of a command
         str, typer.Option(help='Such as "cpu" or "cuda:1", measured here; or "pixel2", as published.')
     ] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a pass, besides one alone.")] = 1,
-    side: Annotated[int, typer.Option(min=1, help="Height and width of the images.")] = 32,
+    side: Side = None,
     threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
     watts_per_core: Annotated[
         float, typer.Option(min=0.1, help="Of a busy CPU core.")
@@ -144,7 +151,10 @@ def _print_latency(found: Latency) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"{found.device}: {found.source}. Energy: {found.energy or 'not known'}.")
-    console.print(f"{found.parameters:,} parameters, {found.flops:,} multiply-accumulates an image.")
+    operations = "uncounted" if found.flops is None else f"{found.flops:,}"
+    console.print(
+        f"{found.parameters:,} parameters, {operations} multiply-accumulates an image of {found.side}x{found.side}."
+    )
 
 
 def export(

@@ -19,6 +19,7 @@ from carbon_nas import plugins, secrets
 from carbon_nas.energy.settings import EnergySettings
 from carbon_nas.errors import ConfigurationError
 from carbon_nas.evaluate.settings import (
+    DATA_SETS,
     ScoreSettings,
     TaskSettings,
     TrainSettings,
@@ -27,6 +28,7 @@ from carbon_nas.evaluate.settings import (
 )
 from carbon_nas.grid.feed import FeedSettings
 from carbon_nas.search.fidelity import FidelitySettings
+from carbon_nas.search.sides import require_side
 from carbon_nas.search.study import StudySettings
 from carbon_nas.searcher import RewardOptions
 
@@ -229,9 +231,7 @@ def check(values: Mapping[str, Any]) -> Config:
         plugins.load("providers", name, key="grid.providers")
     _check_options("grid", "providers", config.grid)
     require_data(config.task)
-    options = config.space.options(config.space.name)
-    space = plugins.build("spaces", config.space.name, options, key="space")
-    require_cost(config.score, config.task, space, options)
+    _check_space(config)
     first = config.fidelity.minimum_epochs
     if first is not None and first >= config.train.epochs:
         raise ConfigurationError(
@@ -249,6 +249,17 @@ def digest(config: Config) -> str:
 def changed_sections(old: Config, new: Config) -> set[str]:
     """Name the sections that differ."""
     return {name for name in Config.model_fields if getattr(old, name) != getattr(new, name)}
+
+
+def _check_space(config: Config) -> None:
+    """Check the space in use, and that it goes with the data set."""
+    name, dataset = config.space.name, config.task.dataset
+    options = config.space.options(name)
+    space = plugins.build("spaces", name, options, key="space")
+    require_cost(config.score, config.task, space, options)
+    side = DATA_SETS[dataset].side
+    if side is not None:  # else the runners see to it, once the images are read
+        require_side(space, side, images=f"those of {dataset}", key=f"space.{name}")
 
 
 def _check_options(section: str, group: str, chosen: PluginSection) -> None:

@@ -101,6 +101,11 @@ BAD = [
         "score.inference_cost",
         "the published latencies are of nasbench201",
     ),
+    (
+        "[space]\nname = 'mobile'\n[space.mobile]\nside = 224",
+        "space.mobile",
+        "for images of 224x224, and those of fashion16 are 16x16: set the space's option side to 16",
+    ),
     ("[grid.csv]\ntrace = 'a'\npath = 'b'", "grid.csv", "give either path or trace"),
     # values that cannot be
     ("[grid]\nproviders = []", "grid.providers", "at least one provider"),

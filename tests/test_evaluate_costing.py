@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from cifar_files import make_cifar10
 from daemon_process import wait_until
+from PIL import Image
 from torchvision.datasets import cifar
 
 from carbon_nas.errors import EX_SUSPENDED, ConfigurationError
@@ -187,3 +188,23 @@ def test_a_runner_looks_up_nothing_for_other_networks(tmp_path):
         here(spec_of(tmp_path, [PLAIN], "latency:pixel2"))
     with pytest.raises(ConfigurationError, match="images of 32x32, not 16x16"):
         here(replace(spec_of(tmp_path, [PLAIN], "latency:pixel2"), space_options={}))
+
+
+def test_a_runner_scores_no_networks_that_are_for_images_of_another_size(tmp_path):
+    mobile = spec_of(tmp_path, ["k3e1d1w1.0|" * 6 + "k3e1d1w1.0"], "flops")
+    mobile = replace(mobile, space="mobile", space_options={"side": 32, "width_multiplier": 0.1})
+    with pytest.raises(
+        ConfigurationError,
+        match=r"space.mobile: .* images of 32x32, and those of the data set are 16x16: .* side to 16",
+    ):
+        here(mobile)
+    assert here(replace(mobile, space_options={"side": 16, "width_multiplier": 0.1}))
+
+
+def test_a_runner_scores_nothing_on_pictures_that_the_space_cannot_take(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    for number in range(5):
+        Image.new("RGB", (30, 30), (number, number, number)).save(tmp_path / f"train/cat/{number}.png")
+    task = {"dataset": "image-folder", "data_dir": str(tmp_path)}
+    with pytest.raises(ConfigurationError, match="divisible by 4, and those of the data set are 30x30"):
+        here(spec_of(tmp_path, [PLAIN], "flops", task=task))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from broken_networks import REST, install_broken
 from daemon_process import cli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,11 +22,13 @@ from carbon_nas.evaluate import published
 from carbon_nas.evaluate.inference import measure, quartiles, size
 from carbon_nas.latency import LatencyRequest, latency
 from carbon_nas.model import EnergyMethod, EnergyReading
+from carbon_nas.search.spaces.mobile import Mobile, MobileOptions
 from carbon_nas.search.spaces.nasbench201 import NasBench201, NasBench201Options
 
 TABLES = Path(__file__).parents[1] / ".." / "shared" / "data" / "nas"
 FIRST = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
 SECOND = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+B0 = "k3e1d1w1.0se|k3e6d2w1.0se|k5e6d2w1.0se|k3e6d3w1.0se|k5e6d3w1.0se|k5e6d4w1.0se|k3e6d1w1.0se"
 SMALL = {"channels": 2, "cells": 1}
 
 
@@ -149,7 +152,12 @@ def test_measured_is_told_to_a_program():
     [
         ({"arch": "foo"}, ConfigurationError, "'foo' is no cell of nasbench201"),
         ({"device": "pixle2"}, JobError, r"'pixle2' cannot be used \(did you mean 'pixel2'\?\)"),
-        ({"side": 30}, ConfigurationError, "images of 30x30 do not go through the network"),
+        ({"side": 30}, ConfigurationError, "sides divisible by 4, and those asked for are 30x30"),
+        (
+            {"space": "mobile", "arch": B0, "space_options": {"side": "224"}, "side": 32},
+            ConfigurationError,
+            "for images of 224x224, and those asked for are 32x32: set the space's option side to 32",
+        ),
         ({"device": "pixel2", "side": 16}, ConfigurationError, "of images of 32x32, not 16x16"),
         ({"device": "pixel2", "space_options": SMALL}, ConfigurationError, "at 16 channels and 5 cells"),
         (
@@ -164,3 +172,31 @@ def test_measured_is_told_to_a_program():
 def test_what_cannot_be_told_is_said(changes, kind, said):
     with pytest.raises(kind, match=said):
         latency(LatencyRequest(**{"space": "nasbench201", "arch": FIRST, **changes}))
+
+
+def test_the_images_are_those_that_the_space_is_for(forked_cli):
+    asked = ("--space", "mobile", "--space-option", "side=64", "--space-option", "width_multiplier=0.1")
+    quick = ("--passes", "2", "--seconds", "0")
+    found = forked_cli("latency", *asked, *quick, "--arch", B0)
+    assert (found.returncode, found.stderr) == (0, "")
+    network = Mobile(MobileOptions(side=64, width_multiplier=0.1)).build(B0, 3, 10)
+    operations = size(network, torch.zeros(1, 3, 64, 64))[1]
+    assert f"{operations:,} multiply-accumulates an image of 64x64." in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("0", "RuntimeError: no such layer"),
+        ("1", r"KeyError: 'nowhere\\nto be found'"),
+        ("2", r"ValueError: logits \[1, 10\] should come out, not tuple"),
+        ("3", r"ValueError: logits \[1, 10\] should come out, not \[1, 11\]"),
+        ("4", r"KeyError: 'nowhere\\nto be found'"),
+    ],
+)
+def test_a_network_that_fails_is_named(tmp_path, monkeypatch, kind, said):
+    install_broken(tmp_path, monkeypatch)
+    arch = kind + REST
+    named = rf"^--arch: '{arch}' of the space broken fails on images of 16x16: {said}$"
+    with pytest.raises(ConfigurationError, match=named):
+        latency(LatencyRequest("broken", arch, side=16, batch_size=2, passes=2, seconds=0.0))

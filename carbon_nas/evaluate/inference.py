@@ -5,6 +5,7 @@ the device waited for after each. Latencies have a long tail from whatever else 
 the quartiles are given, which it does not move.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,11 +80,15 @@ def measure(
     return replace(cost, joules_per_image=joules, energy_method=after.method)
 
 
-def size(network: nn.Module, images: Tensor) -> tuple[int, int]:
-    """Count parameters, and multiply-accumulates of one of `images` [B, planes, H, W]; see `evaluate.proxies`."""
+def size(network: nn.Module, images: Tensor) -> tuple[int, int | None]:
+    """Count parameters, and multiply-accumulates of one of `images` [B, planes, H, W]; see `evaluate.proxies`.
+
+    None for multiply-accumulates that cannot be counted.
+    """
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     passes = Passes(network, images, labels)
-    return int(params(passes)), int(flops(passes))
+    operations = flops(passes)
+    return int(params(passes)), int(operations) if math.isfinite(operations) else None
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -81,6 +81,11 @@ class Mobile:
         self._options = options
 
     @property
+    def side(self) -> int:
+        """Height and width of the images that the networks are made for; see `search.sides`."""
+        return self._options.side
+
+    @property
     def choices(self) -> tuple[int, ...]:
         """Kernel, expansion, depth, width, squeeze-and-excitation: five decisions on each of seven stages."""
         return tuple(len(texts) for texts in _WRITTEN) * len(CHANNELS)

@@ -47,6 +47,7 @@ class NasBench201:
     """All 15,625 cells, each as a network of three stages; see `interfaces.SearchSpace`."""
 
     Options: ClassVar[type] = NasBench201Options
+    side_multiple: ClassVar[int] = 4  # two of its stages halve, on both ways of a sum; see `search.sides`
 
     def __init__(self, options: NasBench201Options) -> None:
         self._options = options
