@@ -19,9 +19,9 @@ from carbon_nas import plugins, record, state_directory
 from carbon_nas.energy.quantities import significant
 from carbon_nas.energy.settings import EnergySettings
 from carbon_nas.errors import ConfigurationError
-from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, require_data
+from carbon_nas.evaluate.settings import DATA_SETS, ScoreSettings, TaskSettings, require_data
 from carbon_nas.interfaces import SearchSpace
-from carbon_nas.latency import Latency, LatencyRequest
+from carbon_nas.latency import CLASSES, Latency, LatencyRequest
 from carbon_nas.latency import latency as latency_of
 from carbon_nas.model_export import BEST, export_model
 from carbon_nas.search.ranking import aggregate, combined, unusable
@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # torch is loaded only by those that need it
 Settings = TypeVar("Settings")
 SHOWN = 20
 PROXIES = ",".join(ScoreSettings().proxies)
+IN_DATA = "cifar10"
+"""What lies in `--data` unless `--dataset` says."""
 
 
 def add_evaluate_commands(app: typer.Typer) -> None:
@@ -63,10 +65,17 @@ def score(  # noqa: PLR0913, PLR0917 -- the options of a command
         str | None, typer.Option(metavar="FILE|-", help="Score these, one a line, instead of random ones.")
     ] = None,
     proxies: Annotated[str, typer.Option(help="The zero-cost proxies, separated by commas.")] = PROXIES,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of a data set, to score on its images instead of noise.")
+    dataset: Annotated[
+        str | None,
+        typer.Option(help=f"Score on the images of this data set instead of noise: {', '.join(DATA_SETS)}."),
     ] = None,
-    dataset: Annotated[str, typer.Option(help="Which data set lies in --data.")] = "cifar10",
+    data: Annotated[
+        Path | None, typer.Option(help=f"Folder the data set lies in; it is {IN_DATA} unless --dataset says.")
+    ] = None,
+    side: Side = None,
+    classes: Annotated[
+        int | None, typer.Option(min=2, help=f"Classes of the noise; by default {CLASSES}.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Images in the minibatch.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the sample, the minibatch and the initial weights.")] = 0,
     device: Annotated[str, typer.Option(help='Such as "cpu", "cuda" or "cuda:1".')] = "cpu",
@@ -76,25 +85,28 @@ def score(  # noqa: PLR0913, PLR0917 -- the options of a command
 ) -> None:
     """Score architectures by zero-cost proxies, without training or a running search."""
     options = _options(space_option or [])
-    settings = _checked(
-        ScoreSettings, "score", proxies=_names(proxies), batch_size=batch_size, inputs=_inputs(data)
-    )
-    task = None if data is None else _checked(TaskSettings, "task", dataset=dataset, data_dir=data)
-    if task is not None:
-        require_data(task)
+    task = _task(dataset, data)
+    for key, value in (("--side", side), ("--classes", classes)):
+        if task is not None and value is not None:
+            raise ConfigurationError(f"is of noise; the images of {task.dataset} have their own", key=key)
+    inputs = "noise" if task is None else "images"
+    settings = _checked(ScoreSettings, "score", proxies=_names(proxies), batch_size=batch_size, inputs=inputs)
     made: SearchSpace = plugins.build("spaces", space, options, key="space")
     chosen = _drawn(made, count, seed) if archs is None else _read(archs, made)
 
     from carbon_nas.evaluate.score_batch import ScoreRequest, score_batch  # noqa: PLC0415 -- loads torch
 
-    request = ScoreRequest(space, options, settings, task, seed, device)
+    request = ScoreRequest(space, options, settings, task, seed, device, side, classes or CLASSES)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         shown = progress.add_task("scoring", total=len(chosen))
         found = score_batch(request, chosen, workers=workers, done=lambda n: progress.advance(shown, n))
+    source = "noise" if task is None else task.dataset
     if as_json:
-        print(json.dumps(_summary(found)))
+        images = {"source": source, "shape": found.shape, "classes": found.classes}
+        print(json.dumps({**_summary(found.scored), "images": images}))
     else:
-        _print(found, settings.proxies)
+        _print(found.scored, settings.proxies)
+        print(f"On {source}, images of {'x'.join(map(str, found.shape))} in {found.classes} classes.")
 
 
 def latency(  # noqa: PLR0913 -- the options of a command
@@ -178,7 +190,7 @@ def export(
         )
 
 
-def _summary(found: "list[Scored]") -> dict[str, object]:
+def _summary(found: "Sequence[Scored]") -> dict[str, object]:
     """Give what `--json` prints. A score that is no finite number is null; `unusable` counts these."""
     pool = {each.arch: each.values for each in found}
     together = aggregate(pool)
@@ -200,7 +212,7 @@ def _summary(found: "list[Scored]") -> dict[str, object]:
     }
 
 
-def _print(found: "list[Scored]", proxies: Sequence[str]) -> None:
+def _print(found: "Sequence[Scored]", proxies: Sequence[str]) -> None:
     pool = {each.arch: each.values for each in found}
     together = aggregate(pool)
     best = sorted(found, key=lambda each: -together[each.arch])[:SHOWN]
@@ -244,7 +256,7 @@ def _tables(numbers: Mapping[str, Sequence[float]], width: int) -> Iterator[Tabl
         yield table
 
 
-def _seconds_by_proxy(found: "list[Scored]") -> dict[str, float]:
+def _seconds_by_proxy(found: "Sequence[Scored]") -> dict[str, float]:
     names = dict.fromkeys(name for each in found for name in each.seconds_by_proxy)
     return {name: sum(each.seconds_by_proxy.get(name, 0.0) for each in found) for name in names}
 
@@ -263,12 +275,18 @@ def _read(source: str, space: SearchSpace) -> list[str]:
     """Read architectures, one a line, from a file or standard input."""
     file = Path(source)
     try:
-        text = sys.stdin.read() if source == "-" else file.read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if source == "-" else file.read_bytes()
+        text = content.decode("utf-8")
         found = [line.strip() for line in text.splitlines() if line.strip()]
         for arch in found:
             space.encode(arch)
     except OSError as error:
         raise ConfigurationError(f"cannot read it: {error.strerror}", file=file) from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"line {line} is not UTF-8, by its byte 0x{content[error.start]:02x}; save it as UTF-8", file=file
+        ) from error
     except ValueError as error:
         raise ConfigurationError(str(error), file=file) from error
     if not found:
@@ -276,8 +294,17 @@ def _read(source: str, space: SearchSpace) -> list[str]:
     return found
 
 
-def _inputs(data: Path | None) -> str:
-    return "noise" if data is None else "images"
+def _task(dataset: str | None, data: Path | None) -> TaskSettings | None:
+    """Give the data set whose images are asked for; None if it is noise."""
+    if dataset is None and data is None:
+        return None
+    name = dataset or IN_DATA
+    folder = DATA_SETS[name].folder if name in DATA_SETS else None
+    if folder is not None and data is None:
+        raise ConfigurationError(f"{name} is not shipped: name the folder that holds {folder}", key="--data")
+    task = _checked(TaskSettings, "task", dataset=name, data_dir=data)
+    require_data(task)
+    return task
 
 
 def _names(text: str) -> list[str]:

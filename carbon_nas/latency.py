@@ -36,8 +36,8 @@ STATEMENTS: Mapping[EnergyMethod, str] = {
 class LatencyRequest:
     """Which network is asked about, where it runs, and how.
 
-    The images are `side` x `side`; None for those that the space is for. `device` is torch's name of a device, or one of
-    `evaluate.published.DEVICES`. `threads` and `watts_per_core` matter on a CPU.
+    The images are `side` x `side`; None for those that the space is for. `device` is torch's name of a device, or one
+    of `evaluate.published.DEVICES`. `threads` and `watts_per_core` matter on a CPU.
     """
 
     space: str

@@ -3,13 +3,17 @@
 import json
 
 import pytest
+import torch
 from daemon_process import cli
 
 from carbon_nas.errors import EX_CONFIG
+from carbon_nas.evaluate.inference import size
 from carbon_nas.search.ranking import aggregate
+from carbon_nas.search.spaces.mobile import Mobile, MobileOptions
 
 SMALL = ("--space-option", "channels=4", "--space-option", "cells=1", "--batch-size", "8")
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|"
+MOBILE = "|".join(["k3e1d1w1.0"] * 7)
 DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 
 
@@ -64,6 +68,36 @@ def test_a_person_sees_the_best_first():
     assert "naswot says nothing of 1; they rank last by it." in done.stdout
 
 
+def test_noise_is_of_the_size_that_the_space_is_for(forked_cli):
+    """By its operations, which another size would change."""
+    quick = ("--proxies", "flops", "--batch-size", "4", "--classes", "7")
+    narrow = ("--space", "mobile", "--space-option", "side=64", "--space-option", "width_multiplier=0.1")
+    found = json.loads(forked_cli("score", *quick, *narrow, "--archs", "-", "--json", stdin=MOBILE).stdout)
+    assert found["images"] == {"source": "noise", "shape": [3, 64, 64], "classes": 7}
+    network = Mobile(MobileOptions(side=64, width_multiplier=0.1)).build(MOBILE, 3, 7)
+    assert values(found)[MOBILE]["flops"] == size(network, torch.zeros(1, 3, 64, 64))[1]
+
+
+def test_noise_is_of_the_size_asked_for(forked_cli):
+    done = forked_cli("score", *SMALL, "--proxies", "flops", "--archs", "-", "--side", "8", stdin=CELL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "On noise, images of 3x8x8 in 10 classes." in done.stdout
+
+
+def test_a_shipped_data_set_needs_no_folder_to_be_scored_on():
+    found = scores("--dataset", "fashion16", "--proxies", "naswot", "--archs", "-", stdin=CELL)
+    assert found["images"] == {"source": "fashion16", "shape": [1, 16, 16], "classes": 10}
+    noise = scores("--side", "16", "--proxies", "naswot", "--archs", "-", stdin=CELL)
+    assert values(found)[CELL]["naswot"] != values(noise)[CELL]["naswot"]
+
+
+def test_text_that_is_no_utf8_is_refused_by_its_line(forked_cli, tmp_path):
+    (tmp_path / "cells.txt").write_bytes(f"{CELL}\n".encode() + b"\xfcber\n")
+    done = forked_cli("score", "--archs", tmp_path / "cells.txt")
+    assert (done.returncode, done.stdout) == (EX_CONFIG, "")
+    assert done.stderr.endswith("cells.txt: line 2 is not UTF-8, by its byte 0xfc; save it as UTF-8\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "said"),
     [
@@ -74,6 +108,17 @@ def test_a_person_sees_the_best_first():
         (("--space", "nasbench"), "", "none of the spaces is named 'nasbench'"),
         (("--space-option", "cells"), "", "expected KEY=VALUE, got 'cells'"),
         (("--data", "nowhere"), "", "no folder nowhere/cifar-10-batches-py"),
+        (("--dataset", "cifar100"), "", "--data: cifar100 is not shipped: name the folder that holds"),
+        (("--dataset", "fashion-16"), "", "no data set named 'fashion-16' (did you mean 'fashion16'?)"),
+        (("--dataset", "fashion16", "--side", "16"), "", "--side: is of noise; the images of fashion16"),
+        (("--dataset", "fashion16", "--classes", "9"), "", "--classes: is of noise"),
+        (("--dataset", "fashion16", "--batch-size", "4001"), "", "batch_size 4001 exceeds the 4000 training"),
+        (
+            ("--dataset", "fashion16", "--space", "mobile"),
+            "",
+            "those of fashion16 are 16x16: set the space's",
+        ),
+        (("--side", "33"), "", "--side: the networks take images of sides divisible by 4"),
         (("--device", "cuda:99"), "", "'cuda:99' cannot be used"),
     ],
 )

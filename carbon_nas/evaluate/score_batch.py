@@ -24,14 +24,18 @@ from carbon_nas.evaluate.data import load_task
 from carbon_nas.evaluate.scoring import Scorer, noise_batch, study_batch
 from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings
 from carbon_nas.interfaces import SearchSpace
+from carbon_nas.search.sides import require_side, side_of
 
-NOISE_SHAPE = (3, 32, 32)
-NOISE_CLASSES = 10
+NOISE_PLANES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """What to score architectures by. `task` None: on noise of the form of CIFAR-10, without any data set."""
+    """What to score architectures by.
+
+    `task` None: on noise, without any data set. It is of `side` x `side`, None for what the space is for, in coloured
+    planes, and of as many `classes`.
+    """
 
     space: str
     space_options: Mapping[str, object] = field(default_factory=dict)
@@ -39,6 +43,8 @@ class ScoreRequest:
     task: TaskSettings | None = None
     seed: int = 0
     device: str = "cpu"
+    side: int | None = None
+    classes: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,23 @@ class Scored:
     seconds_by_proxy: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """Architectures in the order asked for, and the `shape` [planes, H, W] and `classes` of the images they saw."""
+
+    scored: Sequence[Scored]
+    shape: tuple[int, ...]
+    classes: int
+
+
 def score_batch(
     request: ScoreRequest, archs: Sequence[str], *, workers: int, done: Callable[[int], None] = lambda _: None
-) -> list[Scored]:
-    """Score `archs`, each once, and give them in their order; `done` is told how many more are scored.
+) -> ScoredBatch:
+    """Score `archs`, each once; `done` is told how many more are scored.
 
     Raises:
-        ConfigurationError: no such space, or a wrong option of it.
-        JobError: the device or the data set cannot be used.
+        ConfigurationError: no such space, a wrong option of it, or images of a size that it is not for.
+        JobError: the device or the data set cannot be used, or a network fails.
         ValueError: an architecture is not of the space; nothing has been scored then.
     """
     archs = list(dict.fromkeys(archs))
@@ -69,7 +84,7 @@ def score_batch(
         for scored in apply(groups):
             found.update({each.arch: each for each in scored})
             done(len(scored))
-    return [found[arch] for arch in archs]
+    return ScoredBatch([found[arch] for arch in archs], tuple(batch[0].shape[1:]), classes)
 
 
 def make_space(request: ScoreRequest) -> SearchSpace:
@@ -79,16 +94,27 @@ def make_space(request: ScoreRequest) -> SearchSpace:
 
 
 def minibatch(request: ScoreRequest) -> tuple[tuple[Tensor, Tensor], int]:
-    """Draw the one minibatch of a request, on its device, and say how many classes there are."""
+    """Draw the one minibatch of a request, on its device, and say how many classes there are.
+
+    Raises:
+        ConfigurationError: its space is not for images of that size.
+        JobError: the device or the data set cannot be used, or holds fewer images than the minibatch.
+    """
     try:
         device = torch.device(request.device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise JobError(f"device {request.device!r} cannot be used: {error}") from error
+    space, size = make_space(request), request.score.batch_size
     if request.task is None:
-        size = request.score.batch_size
-        return noise_batch(NOISE_SHAPE, NOISE_CLASSES, size, request.seed, device), NOISE_CLASSES
+        side = side_of(space) if request.side is None else request.side
+        require_side(space, side, images="those asked for", key="--side")
+        shape = (NOISE_PLANES, side, side)
+        return noise_batch(shape, request.classes, size, request.seed, device), request.classes
     task = load_task(request.task, device)
+    require_side(space, task.side, images=f"those of {request.task.dataset}", key=f"space.{request.space}")
+    if size > len(task.train):
+        raise JobError(f"batch_size {size} exceeds the {len(task.train)} training images; make it smaller")
     return study_batch(task, request.score, request.seed), task.classes
 
 
