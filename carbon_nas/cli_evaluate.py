@@ -183,11 +183,8 @@ def export(
         kept, scores = record.load(store), store.scores()
     done = export_model(state_dir, kept, scores, arch=arch, out=out, data_dir=data)
     print(f"{done.arch}\naccuracy {done.accuracy:.2%}; written to {out.resolve()}: {', '.join(done.files)}")
-    if done.missing:
-        print(
-            f"no model.onnx without {', '.join(done.missing)}: pip install 'carbon-nas[export]'",
-            file=sys.stderr,
-        )
+    if done.without_onnx is not None:
+        print(f"no model.onnx: {done.without_onnx}", file=sys.stderr)
 
 
 def _summary(found: "Sequence[Scored]") -> dict[str, object]:

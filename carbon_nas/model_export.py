@@ -20,12 +20,12 @@ BEST = "best"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. `missing` are the packages without which there is no `model.onnx`."""
+    """What was written. `without_onnx` is why `model.onnx` is not among the files, if it is not."""
 
     arch: str
     accuracy: float | None
     files: tuple[str, ...]
-    missing: tuple[str, ...]
+    without_onnx: str | None
 
 
 def export_model(
@@ -39,10 +39,12 @@ def export_model(
 ) -> Exported:
     """Write the model of `arch`, or the most accurate if that is `BEST`, into the folder `out`.
 
+    A network that cannot be ONNX is written without.
+
     Raises:
         StoreError: nothing is trained yet.
         ConfigurationError: `arch` is not trained here.
-        ExportError: its weights are gone, `out` holds other files, or the ONNX network differs.
+        ExportError: its weights are gone, or `out` holds other files.
     """
     report = build_report(record)
     training = choose(report.search.trainings, arch)
@@ -64,13 +66,15 @@ def export_model(
         "model.pt": export.weights(model.network),
         "architecture.json": json.dumps(description, indent=2, ensure_ascii=False).encode() + b"\n",
     }
-    missing = export.missing_for_onnx()
-    if not missing:
+    without_onnx = None
+    try:
         shape = (model.task.planes, model.task.side, model.task.side)
         files["model.onnx"] = export.to_onnx(model.network, shape)
+    except export.ExportError as error:
+        without_onnx = str(error)
     files["README.md"] = render_card(report, training, description, tuple(files)).encode()
     export.write(out, files)
-    return Exported(training.arch, training.accuracy, tuple(files), tuple(missing))
+    return Exported(training.arch, training.accuracy, tuple(files), without_onnx)
 
 
 def choose(trainings: Sequence[TrainedCandidate], arch: str) -> TrainedCandidate:

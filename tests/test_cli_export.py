@@ -152,7 +152,8 @@ def test_without_the_extra_all_else_is_written(state, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "ONNX_NEEDS", ("no_such_package",))
     worse = min(query(state, "select arch, [values] from evaluations where kind = 'train'"), key=accuracy)[0]
     done = exporting(state, tmp_path / "out", worse)
-    assert (done.arch, done.missing) == (worse, ("no_such_package",))
+    said = "no_such_package not installed: pip install 'carbon-nas[export]'"
+    assert (done.arch, done.without_onnx) == (worse, said)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "model.pt",
         "architecture.json",
@@ -160,6 +161,16 @@ def test_without_the_extra_all_else_is_written(state, tmp_path, monkeypatch):
     }
     assert "model.onnx" not in card_of(tmp_path / "out")[1]
     assert export.load(tmp_path / "out")[1]["architecture"] == worse
+
+
+@pytest.mark.skipif(bool(export.missing_for_onnx()), reason="the extra `export` is not installed")
+def test_a_network_that_cannot_be_onnx_is_written_without(state, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)  # which no translation keeps
+    done = exporting(state, tmp_path / "out")
+    assert done.without_onnx.startswith("the ONNX network differs from PyTorch's by")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*done.files}
+    assert {*done.files} == {"model.pt", "architecture.json", "README.md"}
+    assert "model.onnx" not in card_of(tmp_path / "out")[1]
 
 
 def accuracy(row):

@@ -200,8 +200,21 @@ def test_what_cannot_be_onnx_is_said():
         def forward(self, images):
             return images if images.sum() > 0 else -images
 
-    with pytest.raises(ExportError, match="cannot be translated to ONNX"):
+    said = "the network cannot be translated to ONNX: Could not guard on data-dependent expression"
+    with pytest.raises(ExportError, match=f"^{said}.*$"):  # in one line
         export.to_onnx(Branching(), SHAPE)
+
+
+@needs_onnx
+def test_onnx_that_cannot_be_run_on_any_batch_is_said():
+    class OfTwo(torch.nn.Module):
+        def forward(self, images):
+            return images.flatten(1).sum(1, keepdim=True) if len(images) != 2 else images.view(2, -1)
+
+    with pytest.raises(
+        ExportError, match=r"^onnxruntime cannot run the ONNX network on batches of 1, 2, 5: .*images.*$"
+    ):
+        export.to_onnx(OfTwo(), SHAPE)
 
 
 def test_a_second_export_leaves_nothing_of_the_first(tmp_path):

@@ -8,7 +8,7 @@ README.md           the model card; see `report.card`
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -159,8 +159,12 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
     """Give the network as ONNX, `images` [batch, *shape] to `logits`, the batch of any size; see `require_same`.
 
     Raises:
-        ExportError: PyTorch cannot translate it, or what came out computes something else.
+        ExportError: packages for it are missing, PyTorch cannot translate it, or what came out computes something
+            else.
     """
+    missing = missing_for_onnx()
+    if missing:
+        raise ExportError(f"{', '.join(missing)} not installed: pip install 'carbon-nas[export]'")
     example = torch.randn(2, *shape, generator=generator("onnx", "example"))
     try:
         with in_mode(network, training=False):
@@ -174,7 +178,7 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise ExportError(f"the network cannot be translated to ONNX: {error}") from error
+        raise ExportError(f"the network cannot be translated to ONNX: {_origin(error)}") from error
     assert program is not None  # noqa: S101 -- for the type checker: it is, unless torchscript translates
     proto = program.model_proto
     for part in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
@@ -188,23 +192,39 @@ def require_same(network: nn.Module, content: bytes, shape: tuple[int, int, int]
     """Compare an ONNX network with PyTorch's on random batches of several sizes.
 
     Raises:
-        ExportError: a logit differs by more than `TOLERANCE`.
+        ExportError: a logit differs by more than `TOLERANCE`, or it cannot be run on one of these sizes.
     """
-    import onnxruntime  # noqa: PLC0415 -- an extra
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    for size in CHECKED_BATCHES:
-        images = torch.randn(size, *shape, generator=generator("onnx", size))
+    batches = [torch.randn(size, *shape, generator=generator("onnx", size)) for size in CHECKED_BATCHES]
+    for images, found in zip(batches, _by_onnxruntime(content, batches), strict=True):
         with torch.no_grad(), in_mode(network, training=False):
             wanted: Tensor = network(images)
-        found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
         off = (found - wanted).abs().max().item() / max(1.0, wanted.abs().max().item())
         if not off <= TOLERANCE:  # so that what is no number fails too
             raise ExportError(
                 f"the ONNX network differs from PyTorch's by {off:.2g} of its largest logit; {TOLERANCE:g} may be"
             )
+
+
+def _by_onnxruntime(content: bytes, batches: Sequence[Tensor]) -> list[Tensor]:
+    import onnxruntime  # noqa: PLC0415 -- an extra
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return [torch.from_numpy(session.run(None, {"images": images.numpy()})[0]) for images in batches]
+    except Exception as error:  # its errors have no base of their own
+        raise ExportError(
+            f"onnxruntime cannot run the ONNX network on batches of {', '.join(map(str, CHECKED_BATCHES))}:"
+            f" {_origin(error)}"
+        ) from error
+
+
+def _origin(error: BaseException) -> str:
+    """Give the text of what an error goes back to, up to its first empty line: what follows is advice by the page."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).strip().partition("\n\n")[0].split())
 
 
 def require_free(folder: Path) -> None:
