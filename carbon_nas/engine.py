@@ -292,7 +292,8 @@ class Engine:
             job = replace(job, progress=1.0)
         self._store.move(job, step, found=() if status is None else status.evaluations)
         self.steps.append(step)
-        self._log.info("job", job=job.id, source=step.source, target=step.target, why=why)
+        log = self._log.warning if to is JobState.FAILED else self._log.info
+        log("job", job=job.id, source=step.source, target=step.target, why=why)
         return job
 
     def _specify(self, job: Job) -> JobSpec:

@@ -98,6 +98,7 @@ class Searcher:
         self._reference_grams_per_kwh = reference_grams_per_kwh
         self._futile_asks = 0
         self._seen: object = None
+        self._said_hopeless = False
         self._reached: dict[str, str] = {}  # of each architecture the job that took it furthest
         self._log = structlog.get_logger(__name__)
 
@@ -124,6 +125,16 @@ class Searcher:
         self._refresh()
         if self.study.is_finished:
             self._cancel_waiting()
+            self._say_if_hopeless()
+
+    def _say_if_hopeless(self) -> None:
+        if self.study.hopeless and not self._said_hopeless:
+            self._said_hopeless = True
+            self._log.error(
+                "the search gives up: no architecture can be scored; see why the score jobs failed, mend space, data"
+                " or machine, and begin with another state directory",
+                tried=len(self.study.unscorable),
+            )
 
     def progress(self) -> SearchProgress:
         """Say how far the search has come."""

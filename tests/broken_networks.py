@@ -12,10 +12,10 @@ REST = "-0-0-0-0-0"
 
 
 class Network(nn.Module):
-    def __init__(self, kind: int, classes: int) -> None:
+    def __init__(self, kind: int, channels: int, classes: int) -> None:
         super().__init__()
         self.kind = kind
-        self.linear = nn.Linear(3, classes + (kind == 3))
+        self.linear = nn.Linear(channels, classes + (kind == 3))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.kind == 1 or (self.kind == 4 and len(images) > 1):
@@ -25,13 +25,16 @@ class Network(nn.Module):
 
 
 class Broken(DigitSpace):
-    """0: is not built. 1: fails on images. 2: gives a tuple. 3: one class too many. 4: fails on more than one."""
+    """0: is not built. 1: fails on images. 2: gives a tuple. 3: one class too many. 4: fails on more than one.
+
+    5, if its option `choices` allows it, does nothing wrong.
+    """
 
     def build(self, arch: str, channels: int, classes: int) -> nn.Module:
         kind = self.encode(arch)[0]
         if kind == 0:
             raise RuntimeError("no such layer")
-        return Network(kind, classes)
+        return Network(kind, channels, classes)
 
 
 def install_broken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

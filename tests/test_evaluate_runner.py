@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from broken_networks import REST, install_broken
 
 from carbon_nas.clock import monotonic, real_sleep
 from carbon_nas.errors import EX_SUSPENDED
@@ -198,6 +200,27 @@ def test_a_failed_job_does_not_harm_the_next(runner, tmp_path):
     status, said = hardy.leave()
     assert status == 0
     assert "Traceback" in said
+
+
+def test_one_that_cannot_be_scored_does_not_harm_the_others(runner, tmp_path, monkeypatch):
+    install_broken(tmp_path, monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parent}")
+    archs = (*(f"{kind}{REST}" for kind in (5, 0, 1, 2, 3)), "5-1-0-0-0-0")
+    spec = replace(
+        score_spec(tmp_path / "mixed", archs),
+        space="broken",
+        space_options={"choices": [6] * 6},
+        score={"batch_size": 16, "proxies": ["flops", "grad_norm", "swap"]},
+    )
+    outcome = runner().do(spec)
+    assert outcome.state is FAILED
+    assert outcome.reason == (
+        f"4 of 6 architectures cannot be scored: the network of 0{REST} cannot be made: RuntimeError: no such layer"
+    )
+    found = {result.arch: result.values for result in protocol.read_results(spec.directory)}
+    assert found.keys() == {archs[0], archs[-1]}
+    assert found[archs[0]]["grad_norm"] > 0
+    assert math.isnan(found[archs[0]]["swap"])  # there is nothing that it could look at
 
 
 def test_a_waiting_runner_leaves_at_once_and_ignores_the_terminal(runner, tmp_path):

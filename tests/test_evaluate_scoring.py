@@ -2,15 +2,19 @@ import math
 
 import pytest
 import torch
+from broken_networks import Broken
 from torch import nn
 
+from carbon_nas.errors import JobError
+from carbon_nas.evaluate import scoring
 from carbon_nas.evaluate.data import load_task
-from carbon_nas.evaluate.proxies import TABLE
+from carbon_nas.evaluate.proxies import TABLE, Proxy
 from carbon_nas.evaluate.proxies.initialisation import kaiming_fan_in, standard_normal
 from carbon_nas.evaluate.score_batch import ScoreRequest, score_batch
 from carbon_nas.evaluate.scoring import Scorer, noise_batch, study_batch
 from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings
 from carbon_nas.search.spaces.nasbench201 import NasBench201, NasBench201Options
+from carbon_nas.testing.spaces import DigitOptions
 
 CPU = torch.device("cpu")
 SPACE = NasBench201(NasBench201Options(channels=4, cells=1))
@@ -38,6 +42,41 @@ def test_neither_order_nor_company_matters():
         assert same(forward[arch], {name: backward[arch][name] for name in TABLE})
         for name in TABLE:
             assert same(scorer().score(arch, [name]), {name: forward[arch][name]}), name
+
+
+def digits(kind):
+    space = Broken(DigitOptions(choices=(6,) * 6))
+    return scorer(space=space), f"{kind}-0-0-0-0-0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (0, "cannot be made: RuntimeError: no such layer"),
+        (1, "fails on images 1x16x16: KeyError: 'nowhere"),
+        (2, "gives tuple instead of logits \\(2, 10\\)"),
+        (3, "gives \\(2, 11\\) instead of logits \\(2, 10\\)"),
+        (4, "fails on images 1x16x16: KeyError: 'nowhere"),
+    ],
+)
+def test_a_network_that_does_not_run_is_refused_by_name(kind, says):
+    scores, arch = digits(kind)
+    with pytest.raises(JobError, match=f"the network of {arch} {says}"):
+        scores.score(arch, TABLE)
+
+
+def test_a_proxy_that_cannot_be_computed_has_no_value_and_the_log_says_why(monkeypatch, caplog):
+    def failing(passes):
+        raise NotImplementedError("no second derivative\nof this")
+
+    monkeypatch.setattr(scoring, "TABLE", {**TABLE, "grasp": Proxy(failing)})
+    scores, arch = digits(5)
+    values = scores.score(arch, ["grasp", "grad_norm"])
+    assert math.isnan(values["grasp"])
+    assert values["grad_norm"] > 0
+    assert caplog.messages == [
+        f"grasp of {arch} has no value: NotImplementedError: no second derivative",
+    ]
 
 
 def test_the_study_seed_matters():

@@ -26,7 +26,7 @@ from carbon_nas.model import (
 from carbon_nas.search.cost import FLOPS
 from carbon_nas.search.fidelity import FidelitySettings
 from carbon_nas.search.hosts import make_controller
-from carbon_nas.search.study import StudySettings
+from carbon_nas.search.study import HOPELESS, StudySettings
 from carbon_nas.searcher import RewardOptions, Searcher, SearcherSettings
 from carbon_nas.states import transition
 from carbon_nas.store.sql import SqlStore
@@ -215,6 +215,32 @@ def test_what_cannot_be_scored_is_given_up_and_what_cannot_be_trained_is_replace
     trained = [arch for job in made.store.jobs() if job.kind is JobKind.TRAIN for arch in job.archs]
     assert len(set(trained)) == len(trained) == 4
     assert not set(trained) & set(names(8)), "the first eight could not be scored"
+
+
+def test_a_search_in_which_nothing_can_be_scored_gives_up(bench, capsys):
+    made = bench(Teacher(names(200)), make_settings({"max_scored": None, "queue_capacity": 20}))
+    for _ in range(60):
+        made.step()
+        made.do(end=JobState.FAILED)
+    made.step()
+    study = made.searcher.study
+    assert study.hopeless
+    assert study.is_finished
+    assert HOPELESS <= len(study.candidates) == len(study.unscorable) < HOPELESS + 20
+    assert capsys.readouterr().out.count("the search gives up") == 1
+
+
+def test_one_that_can_be_scored_is_reason_to_go_on(bench):
+    made = bench(
+        Teacher(names(200)), make_settings({"max_scored": None, "max_trained": None, "queue_capacity": 20})
+    )
+    made.step()
+    made.do()
+    for _ in range(60):
+        made.step()
+        made.do(end=JobState.FAILED)
+    assert not made.searcher.study.hopeless
+    assert len(made.searcher.study.unscorable) > 2 * HOPELESS
 
 
 def test_scorings_that_nobody_needs_any_more_are_cancelled(bench):

@@ -9,11 +9,13 @@ meanwhile still may.
 import fcntl
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
+from carbon_nas.errors import JobError
 from carbon_nas.evaluate import published
 from carbon_nas.evaluate.data import Task
 from carbon_nas.evaluate.inference import measure
@@ -52,13 +54,21 @@ class Costing:
 
         Raises:
             ConfigurationError: nothing is published of such a network.
+            JobError: it cannot be counted.
             ValueError: `arch` is not of the space.
         """
         return FINDERS[cost.kind](self, cost, arch)
 
     def count(self, proxy: str, arch: str) -> float:
-        """Count by one of the proxies; what it has counted already, the scorer knows."""
-        return (self.scorer.score(arch, [proxy]) or {})[proxy]
+        """Count by one of the proxies; what it has counted already, the scorer knows.
+
+        Raises:
+            JobError: it is not known.
+        """
+        counted = (self.scorer.score(arch, [proxy]) or {})[proxy]
+        if math.isnan(counted):
+            raise JobError(f"the {proxy} of {arch} cannot be counted; choose another score.cost")
+        return counted
 
     def latency_seconds(self, arch: str) -> float:
         """Give the median seconds of a forward pass of one image, measured unless it has been before."""

@@ -77,24 +77,36 @@ def prepare_device(spec: JobSpec) -> torch.device:
 
 
 def score_job(attempt: Attempt, workshop: Workshop) -> bool:
-    """Score each architecture that no attempt has scored yet, and find its cost; say whether all are."""
+    """Score each architecture that no attempt has scored yet, and find its cost; say whether all are.
+
+    Raises:
+        ConfigurationError: a wrong setting.
+        JobError: some cannot be scored; all others are.
+    """
     spec = attempt.spec
     settings = plugins.check_options(ScoreSettings, spec.score, key="score")
     with attempt.leaving_at_once():
         scorer = workshop.scorer(spec, settings)
         costing = Costing(spec, build_space(spec), workshop.task(spec), scorer)
     known = {evaluation.arch for evaluation in protocol.read_results(spec.directory)}
+    failures: list[JobError] = []
     for place, arch in enumerate(spec.archs):
         attempt.report(place / len(spec.archs), step=place)
         if arch in known:
             continue
         watch = Stopwatch()
-        values = scorer.score(arch, settings.proxies, attempt.should_stop)
-        if values is None:
-            return False
-        values[settings.cost.recorded] = costing.find(settings.cost, arch)
+        try:
+            values = scorer.score(arch, settings.proxies, attempt.should_stop)
+            if values is None:
+                return False
+            values[settings.cost.recorded] = costing.find(settings.cost, arch)
+        except JobError as error:  # of this one alone
+            failures.append(error)
+            continue
         known.add(arch)
         attempt.add_result(Evaluation(arch, JobKind.SCORE, values, watch.duration_seconds, watch.cpu_seconds))
+    if failures:
+        raise JobError(f"{len(failures)} of {len(spec.archs)} architectures cannot be scored: {failures[0]}")
     return True
 
 

@@ -1,18 +1,23 @@
 """Scoring architectures by proxies, so that neither the order in which they come nor their company matters."""
 
+import logging
+import math
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from carbon_nas.clock import monotonic
+from carbon_nas.errors import JobError
 from carbon_nas.evaluate.data import Task, epoch_order
 from carbon_nas.evaluate.proxies import TABLE
 from carbon_nas.evaluate.proxies.initialisation import Initialise
-from carbon_nas.evaluate.proxies.passes import Passes
+from carbon_nas.evaluate.proxies.passes import Passes, in_mode
 from carbon_nas.evaluate.randomness import generator, stable_seed
 from carbon_nas.evaluate.settings import ScoreSettings
 from carbon_nas.interfaces import SearchSpace
+
+log = logging.getLogger(__name__)
 
 
 def images_batch(task: Task, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +68,10 @@ class Scorer:
     ) -> dict[str, float] | None:
         """Give each proxy's raw value; None if asked to stop before all are known.
 
+        A proxy that cannot be computed of a network has the value NaN, and the log says why.
+
         Raises:
+            JobError: the network cannot be made, does not run, or does not fit into the memory.
             ValueError: `arch` is not of the space.
         """
         canonical = self._space.canonical(arch)
@@ -84,13 +92,55 @@ class Scorer:
         if (source, name) not in self._known:
             key = (source, proxy.initialise)
             if key not in passes:
-                passes[key] = Passes(self._network(source, proxy.initialise), *self._batch)
-            self._known[source, name] = proxy.function(passes[key])
+                network = self._network(source, proxy.initialise)
+                self._require_logits(source, network)
+                passes[key] = Passes(network, *self._batch)
+            self._known[source, name] = _computed(name, source, passes[key])
         return self._known[source, name]
 
     def _network(self, arch: str, initialise: Initialise) -> nn.Module:
         torch.manual_seed(stable_seed(self._seed, arch, initialise.__name__))
         images, _ = self._batch
-        network = self._space.build(arch, images.shape[1], self._classes)
-        initialise(network)
+        try:
+            network = self._space.build(arch, images.shape[1], self._classes)
+            initialise(network)
+        except Exception as error:  # the space is a user's, and may fail in any way
+            raise JobError(f"the network of {arch} cannot be made: {_in_words(error)}") from error
         return network.to(images.device)
+
+    def _require_logits(self, arch: str, network: nn.Module) -> None:
+        """Run the network by itself: if that fails, no proxy is at fault. Two images are enough to tell."""
+        images = self._batch[0][:2]
+        try:
+            with torch.no_grad(), in_mode(network, training=False):
+                logits: object = network(images)
+        except torch.AcceleratorError:  # the device is broken, and the runner must know
+            raise
+        except Exception as error:
+            shape = "x".join(map(str, images.shape[1:]))
+            raise JobError(f"the network of {arch} fails on images {shape}: {_in_words(error)}") from error
+        wanted = (len(images), self._classes)
+        if not isinstance(logits, Tensor) or logits.shape != wanted:
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise JobError(f"the network of {arch} gives {given} instead of logits {wanted}")
+
+
+def _computed(name: str, arch: str, passes: Passes) -> float:
+    try:
+        return TABLE[name].function(passes)
+    except torch.AcceleratorError:
+        raise
+    except torch.OutOfMemoryError as error:
+        size = len(passes.images)
+        raise JobError(
+            f"{name} of {arch} does not fit into memory; lower score.batch_size, {size}"
+        ) from error
+    except Exception as error:  # noqa: BLE001 -- a network may be such that a proxy fails in any way
+        log.warning("%s of %s has no value: %s", name, arch, _in_words(error))
+        return math.nan
+
+
+def _in_words(error: Exception) -> str:
+    """Give an error's type and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

@@ -60,6 +60,10 @@ class StudySettings:
             )
 
 
+HOPELESS = 32
+"""How many architectures may turn out not to be scorable, and none scorable, before the search gives up."""
+
+
 @dataclass(frozen=True)
 class Study:
     """The candidates as they stand, and what follows from it.
@@ -146,12 +150,17 @@ class Study:
         """Whether the study may ever need another candidate, as things stand."""
         limit = self.settings.max_scored
         spent = limit is not None and len(self.candidates) >= limit
-        return not (spent or self.exhausted or self._trained_enough)
+        return not (spent or self.exhausted or self.hopeless or self._trained_enough)
 
     @property
     def exhausted(self) -> bool:
         """Whether the controller has nothing new any more."""
         return self.futile_asks >= self.settings.patience
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether many cannot be scored and none can: then space, data or machine are at fault."""
+        return not self.scores and len(self.unscorable) >= HOPELESS
 
     @property
     def scoring_finished(self) -> bool:

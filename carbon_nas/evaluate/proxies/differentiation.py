@@ -73,28 +73,73 @@ class Call:
         return channels.reshape(*channels.shape[:2], -1)
 
 
+RECTIFIERS = (
+    *(F.relu, torch.relu_, Tensor.relu_, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.selu, F.celu),
+    *(F.silu, F.hardswish, F.gelu, F.mish),
+)
+"""The activations whose output is above zero exactly where their input is: a unit is active there."""
+
+DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+
+
 class Recording(Replacing):
     """While it is on, convolutions, linear layers, ReLUs, poolings and batch normalisation are those of this module.
 
     It takes the place of the functions that modules call, for the weights it was given, and keeps a `Call` of each
-    use. Nothing can be differentiated by these weights: that is what `Call.by_weight` is for. Of a weight that is
-    made of another (weight normalisation, say) no call is kept. Values are torch's to the bit.
+    use. By these weights nothing can be differentiated through such a use: that is what `Call.by_weight` is for. Of
+    a weight that is None no call is kept. Values are torch's to the bit, but for dropout, which drops nothing, and
+    batch normalisation, which takes a channel of one value too.
+
+    Attributes:
+        calls: each use of a weight, in their order.
+        rectified: the output of each call of one of `RECTIFIERS`, zero instead of what is below it, [B, ...], in
+            the order of the calls, without a graph.
     """
 
-    def __init__(self, weights: Sequence[Tensor]) -> None:
+    def __init__(self, weights: Sequence[Tensor | None], *, apart: bool = False) -> None:
+        """Record the uses of `weights`, which must outlive this.
+
+        Args:
+            weights: a layer's place is its weight's among these.
+            apart: for networks that write over what layers and activations gave: what is kept is a copy.
+        """
         calls: list[Call] = []
-        places = {id(weight): place for place, weight in enumerate(weights)}
-        layers = {  # nothing that leads back to this, or the calls would live until the collector runs
-            function: partial(_layer, function, places, calls) for function in (F.conv2d, F.linear)
+        rectified: list[Tensor] = []
+        places = {id(weight): place for place, weight in enumerate(weights) if weight is not None}
+        handed = torch.clone if apart else _kept
+        # nothing that leads back to this, or the calls would live until the collector runs
+        layers: dict[Operation, Operation] = {
+            function: partial(_layer, function, places, calls, handed) for function in (F.conv2d, F.linear)
         }
-        super().__init__({F.relu: _relu, F.batch_norm: _batch_norm, F.avg_pool2d: _avg_pool2d, **layers})
+        rectifiers: dict[Operation, Operation] = {
+            function: partial(_rectifier, function, rectified, handed) for function in RECTIFIERS
+        }
+        relus = dict.fromkeys((torch.relu, Tensor.relu), rectifiers[F.relu])
+        rest: dict[Operation, Operation] = {
+            F.batch_norm: _batch_norm,
+            F.avg_pool2d: _avg_pool2d,
+            **dict.fromkeys(DROPOUTS, _kept),
+        }
+        super().__init__(layers | rectifiers | relus | rest)
         self.calls = calls
+        self.rectified = rectified
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether something that is kept was written over after it was made."""
+        return any(map(times_written, [*(call.output for call in self.calls), *self.rectified]))
+
+
+def times_written(tensor: Tensor) -> int:
+    """Give how often something was written into a tensor, or one that shares its memory, since it was made."""
+    return tensor._version  # noqa: SLF001 -- torch has no other name for it
 
 
 def _layer(
     function: Operation,
     places: Mapping[int, int],
     calls: list[Call],
+    handed: Callable[[Tensor], Tensor],
     input: Tensor,  # noqa: A002 -- torch's name
     weight: Tensor,
     bias: Tensor | None = None,
@@ -113,13 +158,29 @@ def _layer(
         output = F.linear(x, fixed, shift)
     output.requires_grad_()  # also where the input is constant
     calls.append(Call(places[id(weight)], fixed, shift, x, output, geometry))
-    return output.view_as(output)
+    return handed(output.view_as(output))
 
 
-def _relu(input: Tensor, inplace: bool = False) -> Tensor:  # noqa: A002
-    if inplace:  # whoever writes in place may read it there
-        return F.relu(input, inplace)
-    return _rectified(input)
+def _rectifier(
+    function: Operation,
+    rectified: list[Tensor],
+    handed: Callable[[Tensor], Tensor],
+    input: Tensor,  # noqa: A002
+    *how: Any,
+    **named: Any,
+) -> Tensor:
+    """Do what `function` does and keep what is above zero."""
+    if function is not F.relu or how or named.get("inplace"):  # whoever writes in place may read it there
+        output: Tensor = function(input, *how, **named)
+        rectified.append(output.detach().relu())
+        return output
+    output = _rectified(input)
+    rectified.append(output.detach())
+    return handed(output)
+
+
+def _kept(input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
+    return input
 
 
 def _batch_norm(

@@ -9,6 +9,8 @@ to, so that F_c counts once for each weight of one channel. L is the mean loss, 
 it is what the classifier's bias gives, near zero.
 """
 
+import math
+
 from torch import Tensor
 
 from carbon_nas.evaluate.proxies.differentiation import Call
@@ -16,7 +18,12 @@ from carbon_nas.evaluate.proxies.passes import Passes, summed
 
 
 def fisher(passes: Passes) -> float:
-    """Give the sum over all weights, zero where no gradient arrives; NaN without convolutions and linear layers."""
+    """Give the sum over all weights, zero where no gradient arrives.
+
+    NaN without convolutions and linear layers, or if one's weight is used by other means than its own call.
+    """
+    if not passes.knows_all_calls:
+        return math.nan
     calls = zip(passes.forward.calls, passes.output_gradients, strict=True)
     return summed(_information(call, gradient) for call, gradient in calls)
 

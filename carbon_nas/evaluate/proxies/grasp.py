@@ -9,11 +9,14 @@ and in the pass backward, which is linear in w as well: there dL/dx = w dL/dy. S
 
     w (H g) = <y - b, dz/dy> + <dL/dy, dz/d(dL/dy)> - |g|^2
 
-summed over the calls of layers, where the last term takes away what z has of dL/dy directly. Ask for it before the
+summed over the calls of layers, where the last term takes away what z has of dL/dy directly, and so of g only what
+comes of calls. Of a weight that is used otherwise, w dz/dw is taken as it is. Ask for it before the
 others of the loss's gradient: its pass backward serves them too, with the same result. The second derivative is badly
 conditioned in deep and wide cells: of one of 3x3 convolutions alone, 97 layers, float32 gives two to three digits,
 whoever computes it.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -22,36 +25,28 @@ from carbon_nas.evaluate.proxies.passes import Passes, summed
 
 
 def grasp(passes: Passes) -> float:
-    """Give -sum w (H g), zero if no gradient arrives; NaN without convolutions and linear layers."""
-    by_weights, by_outputs = passes.differentiable_by_weights, passes.differentiable.by_outputs
-    reached = [gradient for gradient in by_weights if gradient.requires_grad]
-    calls = [
-        (call, gradient)
-        for call, gradient in zip(passes.forward.calls, by_outputs, strict=True)
-        if gradient.requires_grad
-    ]
+    """Give -sum w (H g), zero if no gradient arrives; NaN without convolutions and linear layers, or their weights."""
+    if None in passes.weights:
+        return math.nan
+    by_weights, (by_outputs, _, otherwise) = passes.differentiable_by_weights, passes.differentiable
+    reached = {place: g for place, g in enumerate(by_weights) if g.requires_grad}
     if not reached:
         return summed(gradient.sum() for gradient in by_weights)
-    outputs, gradients = [call.output for call, _ in calls], [gradient for _, gradient in calls]
-    forwards, backwards = _second_derivatives(reached, outputs, gradients)
-    terms = [gradient.detach().square().sum() for gradient in reached]
-    for (call, gradient), forward, backward in zip(calls, forwards, backwards, strict=True):
-        terms += [-_dot(call.product(), forward), -_dot(gradient.detach(), backward)]
-    return summed(terms)
-
-
-def _second_derivatives(
-    gradients: list[Tensor], outputs: list[Tensor], output_gradients: list[Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Differentiate <g, dL/dw>, g held fixed, by each output and by each gradient by an output."""
-    found = torch.autograd.grad(
-        gradients,
-        [*outputs, *output_gradients],
-        grad_outputs=[gradient.detach() for gradient in gradients],
+    factors: list[tuple[Tensor, Tensor]] = []  # what z is differentiated by, and what that is multiplied with
+    for call, gradient in zip(passes.forward.calls, by_outputs, strict=True):
+        if gradient.requires_grad:
+            factors += [(call.output, call.product()), (gradient, gradient.detach())]
+    factors += [(weight, weight.detach()) for weight in (passes.layers[place].weight for place in otherwise)]
+    derivatives = torch.autograd.grad(
+        list(reached.values()),
+        [source for source, _ in factors],
+        grad_outputs=[gradient.detach() for gradient in reached.values()],
         retain_graph=True,
         materialize_grads=True,
     )
-    return list(found[: len(outputs)]), list(found[len(outputs) :])
+    terms = [-_dot(factor, found) for (_, factor), found in zip(factors, derivatives, strict=True)]
+    terms += [_dot(g, g - otherwise[place] if place in otherwise else g) for place, g in reached.items()]
+    return summed(each.detach() for each in terms)
 
 
 def _dot(one: Tensor, two: Tensor) -> Tensor:

@@ -17,29 +17,34 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
+from carbon_nas.evaluate.proxies.differentiation import Recording, times_written
 from carbon_nas.evaluate.proxies.passes import Passes
 from carbon_nas.evaluate.proxies.spectra import by_size, smallest_eigenvalue
 
 
 def meco(passes: Passes) -> float:
-    """Give the sum of smallest eigenvalues; NaN if no output has channels and positions. Labels are not used."""
+    """Give the sum of smallest eigenvalues; NaN if no output has channels and positions, or if one is not finite.
+
+    The labels are not used.
+    """
     correlations: dict[tuple[int, int], Tensor] = {}
     times: Counter[tuple[int, int]] = Counter()
     alive: dict[tuple[int, int], Tensor] = {}  # so that no two outputs have the same id
 
-    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.dim() < 3 or output[0, 0].numel() < 2:
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: object) -> None:
+        if not isinstance(output, Tensor) or output.dim() < 3 or output[0, 0].numel() < 2:
             return
-        which = (id(output), output._version)  # noqa: SLF001 -- it may be changed in place
+        which = (id(output), times_written(output))
         channels = output[0].flatten(1)
         if which not in alive and channels.shape[0] < channels.shape[1]:
-            correlations[which] = torch.corrcoef(channels).reshape(2 * [len(channels)]).nan_to_num(0, 0, 0)
+            found = torch.corrcoef(channels).reshape(2 * [len(channels)])
+            correlations[which] = found.nan_to_num(0, 0, 0) if channels.isfinite().all() else found
         alive[which] = output
         times[which] += 1
 
     hooks = [module.register_forward_hook(keep) for module in passes.network.modules()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Recording(()):
             passes.network(passes.images[:1])
     finally:
         for hook in hooks:

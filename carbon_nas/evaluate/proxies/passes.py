@@ -17,14 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carbon_nas.evaluate.proxies.differentiation import Call, Recording
+from carbon_nas.evaluate.proxies.differentiation import Call, Recording, times_written
 from carbon_nas.evaluate.proxies.spectra import entropies
 
 Weighted = nn.Conv2d | nn.Linear
 """The layers whose weights proxies look at."""
-
-Rectifier = nn.ReLU | nn.ReLU6 | nn.SiLU | nn.Hardswish | nn.GELU
-"""The activations whose output is above zero exactly where their input is: a unit is active there."""
 
 
 @dataclass(slots=True)
@@ -33,8 +30,7 @@ class Forward:
 
     Attributes:
         logits: [B, classes].
-        rectified: the output of each call of a `Rectifier`, zero instead of what is below it, [B, ...], in the
-            order of the calls.
+        rectified: as `Recording` has them.
         calls: each call of a layer of `Passes.layers`, in the order of the calls.
         blocks: the output of each of the network's blocks, [B, C, H, W]; see `blocks_of`.
     """
@@ -52,6 +48,8 @@ class Gradients(NamedTuple):
     """By the output of each of `Forward.calls`."""
     by_blocks: list[Tensor]
     """By each of `Forward.blocks`."""
+    by_weights: dict[int, Tensor]
+    """By the weights of layers, by their place in `Passes.layers`, that were used by other means than a call."""
 
 
 class Passes:
@@ -73,7 +71,7 @@ class Passes:
         for module in network.modules():
             if hasattr(module, "inplace"):  # it would change the output of the layer before, which is kept
                 module.inplace = False  # type: ignore[assignment]  # typed as if a tensor
-        return network
+        return network.requires_grad_()
 
     def halves(self) -> Iterator["Passes"]:
         """Give the passes over each half of the minibatch, through the same network."""
@@ -88,9 +86,23 @@ class Passes:
         return [module for module in self.network.modules() if isinstance(module, Weighted)]
 
     @cached_property
+    def weights(self) -> list[nn.Parameter | None]:
+        """The weight of each layer of `layers`; None of one that is made of others at each use, as by `parametrize`."""
+        return [dict(layer.named_parameters(recurse=False)).get("weight") for layer in self.layers]
+
+    @cached_property
     def forward(self) -> Forward:
-        """The whole minibatch through the network; the inputs take part in the graph."""
-        return _recorded(self.network, self.layers, self.inputs)
+        """The whole minibatch through the network; the inputs take part in the graph.
+
+        Raises:
+            ArithmeticError: a logit is no finite number.
+        """
+        made, overwritten = _recorded(self.network, self.weights, self.inputs, apart=False)
+        if overwritten:
+            made, _ = _recorded(self.network, self.weights, self.inputs, apart=True)
+        if not made.logits.isfinite().all():
+            raise ArithmeticError("the network's logits are not finite")
+        return made
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -117,11 +129,16 @@ class Passes:
         """The gradients without: of the pass that has one if it was made, which gives the same to the bit."""
         if "differentiable" not in self.__dict__:
             return self._backward(create_graph=False)
-        return Gradients(*([each.detach() for each in gradients] for gradients in self.differentiable))
+        by_outputs, by_blocks, by_weights = self.differentiable
+        return Gradients(
+            [each.detach() for each in by_outputs],
+            [each.detach() for each in by_blocks],
+            {place: each.detach() for place, each in by_weights.items()},
+        )
 
     @cached_property
     def gradients(self) -> list[Tensor]:
-        """dLoss/dweight of each layer of `layers`; zeros where no gradient arrives."""
+        """dLoss/dweight of each layer of `layers`; zeros where no gradient arrives, NaN without `weights`."""
         if "differentiable_by_weights" in self.__dict__:
             return [gradient.detach() for gradient in self.differentiable_by_weights]
         plain = self._plain
@@ -134,19 +151,43 @@ class Passes:
         return self._plain.by_outputs
 
     @property
+    def knows_all_calls(self) -> bool:
+        """Whether `Forward.calls` is all that the layers' weights do to the loss."""
+        return None not in self.weights and not self._plain.by_weights
+
+    @property
     def block_gradients(self) -> list[Tensor]:
         """dLoss/doutput of each of `Forward.blocks`, [B, C, H, W]; zeros where no gradient arrives."""
         return self._plain.by_blocks
 
     def _backward(self, *, create_graph: bool) -> Gradients:
         outputs, blocks = [call.output for call in self.forward.calls], self.forward.blocks
-        found = gradients_of(self.loss, [*outputs, *blocks], create_graph=create_graph)
-        return Gradients(found[: len(outputs)], found[len(outputs) :])
+        used = self._used_otherwise
+        sources = [*outputs, *blocks, *used.values()]
+        found = gradients_of(self.loss, sources, create_graph=create_graph)
+        by_blocks = found[len(outputs) : len(outputs) + len(blocks)]
+        by_weights = found[len(outputs) + len(blocks) :]
+        return Gradients(found[: len(outputs)], by_blocks, dict(zip(used, by_weights, strict=True)))
+
+    @cached_property
+    def _used_otherwise(self) -> dict[int, nn.Parameter]:
+        """The weights, by place, that are leaves of the graph: in calls they are held fixed."""
+        leaves = leaves_of(self.loss)
+        return {
+            place: weight
+            for place, weight in enumerate(self.weights)
+            if weight is not None and id(weight) in leaves
+        }
 
     def _by_weights(self, gradients: Gradients) -> list[Tensor]:
-        found = [torch.zeros_like(layer.weight) for layer in self.layers]
+        found = [
+            torch.full_like(layer.weight, 0.0 if weight is not None else math.nan)
+            for layer, weight in zip(self.layers, self.weights, strict=True)
+        ]
         for call, gradient in zip(self.forward.calls, gradients.by_outputs, strict=True):
             found[call.place] = found[call.place] + call.by_weight(gradient)
+        for place, gradient in gradients.by_weights.items():
+            found[place] = found[place] + gradient
         return found
 
     @cached_property
@@ -179,6 +220,21 @@ def gradients_of(scalar: Tensor, sources: Sequence[Tensor], *, create_graph: boo
     return [next(found) if source.requires_grad else torch.zeros_like(source) for source in sources]
 
 
+def leaves_of(scalar: Tensor) -> set[int]:
+    """Give the ids of the leaves of a scalar's graph."""
+    seen, left = set(), [scalar.grad_fn]
+    found: set[int] = set()
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        left += [following for following, _ in node.next_functions]
+    return found
+
+
 def summed(terms: Iterable[Tensor]) -> float:
     """Add up scalars in float64. NaN of none: a network without such parts has no value."""
     scalars = list(terms)
@@ -200,32 +256,41 @@ def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 def blocks_of(network: nn.Module) -> list[nn.Module]:
     """Give the primary blocks (AZ-NAS's word: stem, cells, reductions), in the order they are run.
 
-    A space's network names its own as `blocks`. Of another they are the parts of its longest `nn.Sequential`.
+    A space's network names its own as `blocks`. Of another they are the parts of the `nn.Sequential` that holds more
+    than half of its layers, the longest if several do; it has none if none does.
     """
     named = getattr(network, "blocks", None)
-    if named is not None:
+    if isinstance(named, nn.Sequential | nn.ModuleList | list | tuple):
         return list(named)
+    half = _count_layers(network) / 2
     chains = [module for module in network.modules() if isinstance(module, nn.Sequential)]
-    return list(max(chains, key=len, default=[]))
+    return list(max((chain for chain in chains if _count_layers(chain) > half), key=len, default=[]))
 
 
-def _recorded(network: nn.Module, layers: Sequence[nn.Conv2d | nn.Linear], inputs: Tensor) -> Forward:
-    made = Forward(logits=torch.empty(0))
+def _count_layers(module: nn.Module) -> int:
+    return sum(isinstance(part, Weighted) for part in module.modules())
 
-    def keep_rectified(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        made.rectified.append(output if isinstance(module, nn.ReLU) else output.detach().relu())
 
-    def keep_block(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.dim() == 4:
-            made.blocks.append(output)
+def _recorded(
+    network: nn.Module, weights: Sequence[Tensor | None], inputs: Tensor, *, apart: bool
+) -> tuple[Forward, bool]:
+    """Run the network, and say whether it wrote over something that is kept."""
+    blocks: list[Tensor] = []
+    written: list[int] = []
 
-    hooks = [m.register_forward_hook(keep_rectified) for m in network.modules() if isinstance(m, Rectifier)]
-    hooks += [block.register_forward_hook(keep_block) for block in blocks_of(network)]
+    def keep_block(_: nn.Module, __: tuple[Tensor, ...], output: object) -> Tensor | None:
+        if not isinstance(output, Tensor) or output.dim() != 4:
+            return None
+        blocks.append(output)
+        written.append(times_written(output))
+        return output.clone() if apart else None
+
+    hooks = [block.register_forward_hook(keep_block) for block in blocks_of(network)]
     try:
-        with Recording([layer.weight for layer in layers]) as recording:
-            made.logits = network(inputs)
+        with Recording(weights, apart=apart) as recording:
+            logits = network(inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    made.calls = recording.calls
-    return made
+    overwritten = recording.overwritten or written != [times_written(block) for block in blocks]
+    return Forward(logits, recording.rectified, recording.calls, blocks), overwritten

@@ -1,5 +1,6 @@
 """Eigenvalues and singular values of many small matrices: those of equal size are done in one call."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -7,14 +8,20 @@ from torch import Tensor
 
 
 def by_size(function: Callable[[Tensor], Tensor], matrices: Sequence[Tensor]) -> list[float]:
-    """Apply a function of a stack [K, rows, columns], with result [K], to matrices; one number for each, in order."""
+    """Apply a function of a stack [K, rows, columns], with result [K], to matrices; one number for each, in order.
+
+    NaN for a matrix that is not finite.
+    """
     places: dict[torch.Size, list[int]] = {}
     for place, matrix in enumerate(matrices):
         places.setdefault(matrix.shape, []).append(place)
-    found = [0.0] * len(matrices)
+    found = [math.nan] * len(matrices)
     for alike in places.values():
-        results = function(torch.stack([matrices[place] for place in alike])).tolist()
-        for place, result in zip(alike, results, strict=True):
+        stack = torch.stack([matrices[place] for place in alike])
+        finite = stack.isfinite().all(2).all(1).tolist()
+        usable = [place for place, known in zip(alike, finite, strict=True) if known]
+        results = function(stack if all(finite) else stack[torch.tensor(finite, device=stack.device)])
+        for place, result in zip(usable, results.tolist(), strict=True):
             found[place] = result
     return found
 

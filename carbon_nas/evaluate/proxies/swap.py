@@ -1,6 +1,6 @@
 """How many different things the network's units say about the images (Peng et al., ICLR 2024, arXiv 2403.04161).
 
-Each unit of a ReLU or of what spaces have in its place (`Rectifier`) has a pattern, one bit for each image: whether
+Each unit of a ReLU or of what spaces have in its place (`RECTIFIERS`) has a pattern, one bit for each image: whether
 it is active, which is above zero. The score is the number of distinct patterns. The paper's regularisation by a
 target size is left out: the size a search should aim at is not known.
 

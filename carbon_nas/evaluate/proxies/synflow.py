@@ -2,8 +2,9 @@
 
 With all parameters made positive and an input of ones, R is the sum of the outputs, and the score is the sum of
 weight x dR/dweight over convolutions and linear layers. Three traps: values beyond float32 are usual (1e43), so
-it is done in float64; with batch normalisation left in, the score says next to nothing, so it is taken out; a
-network that nothing flows through scores exactly zero, so the logarithm has a floor.
+it is done in float64; with batch normalisation left in, the score says next to nothing, so that of maps is taken out; a
+network that nothing flows through scores exactly zero, so the logarithm has a floor. Layer and group normalisation
+stay in: of networks with these it says little.
 """
 
 import math
@@ -23,20 +24,30 @@ FLOOR = math.log(sys.float_info.min)
 
 
 def synflow(passes: Passes) -> float:
-    """Give log(sum of weight x dR/dweight). Of the images only the shape matters, the labels not at all."""
+    """Give log(sum of weight x dR/dweight). Of the images only the shape matters, the labels not at all.
+
+    NaN without convolutions and linear layers, if a layer's weight is made of others at each use, and where what
+    flows is no number, or below zero: then something in the network does not keep the sign.
+    """
+    if not passes.weights or None in passes.weights:
+        return math.nan
     network = passes.network
     parameters = {
         name: parameter.detach().double().abs().requires_grad_()
         for name, parameter in network.named_parameters()
     }
-    buffers = {name: b.double() if b.is_floating_point() else b for name, b in network.named_buffers()}
+    buffers = {
+        name: b.double() if b.is_floating_point() else b for name, b in passes.original.named_buffers()
+    }
     ones = torch.ones_like(passes.images[:1], dtype=torch.float64)
     with in_mode(network, training=False), Replacing({F.batch_norm: _not_normalised}):
         total = functional_call(network, {**parameters, **buffers}, (ones,)).sum()
     names = [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, Weighted)]
-    weights = [parameters[name] for name in names if name in parameters]
+    weights = [parameters[name] for name in names if name in parameters]  # one that is shared has one name
     gradients = gradients_of(total, weights)
     flow = sum((one * two).sum().item() for one, two in zip(weights, gradients, strict=True))
+    if not 0 <= flow < math.inf:
+        return math.nan
     return math.log(flow) if flow > sys.float_info.min else FLOOR
 
 

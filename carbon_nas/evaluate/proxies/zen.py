@@ -8,7 +8,7 @@ The second term gives back what the normalisations divided by. The variances are
 published code for NAS-Bench-201 they are the running ones after two passes at the usual momentum of 0.1, which
 are still to four fifths their initial value of one. A normalisation of constant maps, to which nothing flows,
 divides by nothing and adds nothing; where no image reaches the features, the score is minus infinity. Features
-are what enters the last adaptive pooling, or else the last block's maps; NaN without either.
+are what enters an adaptive pooling after the last block, or else the last block's maps; NaN without either.
 """
 
 import math
@@ -60,9 +60,9 @@ def _looked_at(network: nn.Module, images: Tensor) -> _Seen:
     features: list[Tensor] = []
     variances: list[Tensor] = []
 
-    def keep(maps: Tensor) -> None:
-        if maps.dim() == 4:
-            features.append(maps)
+    def keep(maps: object) -> None:
+        if isinstance(maps, Tensor) and maps.dim() == 4:
+            features[:] = [maps.clone()]  # it may be written over
 
     def normalise(maps: Tensor, mean: Tensor | None, variance: Tensor | None, **named: Any) -> Tensor:
         if maps.dim() == 4:
@@ -72,14 +72,13 @@ def _looked_at(network: nn.Module, images: Tensor) -> _Seen:
         return F.batch_norm(maps, mean, variance, **named)
 
     pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
-    if pools:
-        hooks = [pools[-1].register_forward_pre_hook(lambda _, inputs: keep(inputs[0]))]
-    else:
-        hooks = [block.register_forward_hook(lambda _, __, maps: keep(maps)) for block in blocks_of(network)]
+    hooks = [pool.register_forward_pre_hook(lambda _, inputs: keep(inputs[0])) for pool in pools]
+    blocks = [block for block in blocks_of(network) if block not in pools]
+    hooks += [block.register_forward_hook(lambda _, __, maps: keep(maps)) for block in blocks]
     try:
         with torch.no_grad(), Recording(()), Replacing({F.batch_norm: normalise}):
             network(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return _Seen(features[-1] if features else None, variances)
+    return _Seen(features[0] if features else None, variances)
