@@ -1,9 +1,12 @@
 """`carbon-nas score`, through the real command line."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
+from broken_networks import REST, install_broken
 from daemon_process import cli
 
 from carbon_nas.errors import EX_CONFIG
@@ -96,6 +99,20 @@ def test_text_that_is_no_utf8_is_refused_by_its_line(forked_cli, tmp_path):
     done = forked_cli("score", "--archs", tmp_path / "cells.txt")
     assert (done.returncode, done.stdout) == (EX_CONFIG, "")
     assert done.stderr.endswith("cells.txt: line 2 is not UTF-8, by its byte 0xfc; save it as UTF-8\n")
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("0", "1"), ("1", "2"), ("2", "1")])
+def test_a_network_that_fails_is_one_line(tmp_path, monkeypatch, kind, workers):
+    install_broken(tmp_path, monkeypatch)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
+    asked = ("--space", "broken", "--archs", "-", "--proxies", "grad_norm", "--workers", workers)
+    done = cli(
+        "score", *asked, "--batch-size", "4", stdin=f"{kind}{REST}\n{kind}-1-0-0-0-0\n", PYTHONPATH=path
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("carbon-nas: ")
+    assert f"{kind}{REST}" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

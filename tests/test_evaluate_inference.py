@@ -184,6 +184,18 @@ def test_the_images_are_those_that_the_space_is_for(forked_cli):
     assert f"{operations:,} multiply-accumulates an image of 64x64." in found.stdout
 
 
+def test_operations_that_cannot_be_counted_are_not_known():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.LSTM(12, 4)
+
+        def forward(self, images):
+            return self.steps(images.flatten(2).transpose(0, 1))[0][-1]
+
+    assert size(Recurrent(), torch.zeros(1, 3, 3, 4)) == (4 * 4 * (12 + 4 + 2), None)
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
