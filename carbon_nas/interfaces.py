@@ -119,7 +119,8 @@ class SearchSpace(Protocol):
     def build(self, arch: str, channels: int, classes: int) -> "nn.Module":
         """Make the network, freshly initialised from torch's generator, for images of `channels` planes.
 
-        It may name its `blocks`, the modules that follow each other in it; see `evaluate.proxies.passes`.
+        It may name its `blocks`, the modules that follow each other in it; see `evaluate.proxies.passes`. And the
+        space may say which images its networks take; see `search.sides`.
         """
         ...
 

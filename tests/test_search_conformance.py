@@ -36,6 +36,7 @@ class TestMobile(SpaceConformance):
 
 class TestDigitSpace(SpaceConformance):
     name = "the suite's own, not registered"
+    unscored: ClassVar = {"meco", "swap", "az_progressivity", "az_trainability", "norm_preservation"}
 
     @pytest.fixture
     def space(self) -> DigitSpace:

@@ -209,8 +209,12 @@ def networks_of(arch: str, names: Sequence[str]) -> dict[Initialise, nn.Module]:
 
 
 def difference(ours: float, theirs: float) -> float:
-    """Give the relative difference; none between equal infinities."""
-    return 0.0 if ours == theirs else abs(ours - theirs) / abs(theirs)
+    """Give the relative difference: none between equal infinities or two NaN, infinity if one alone is finite."""
+    if ours == theirs or (math.isnan(ours) and math.isnan(theirs)):
+        return 0.0
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
+        return math.inf
+    return abs(ours - theirs) / abs(theirs)
 
 
 def compare(arch: str, batch: Batch, rows: Sequence[Row]) -> None:

@@ -47,7 +47,7 @@ WEIGHT_AT_TOP = 0.25
 
 # Spearman's rho with CIFAR-10, CIFAR-100 and ImageNet16-120 test accuracy. Abdelfattah et al. (ICLR 2021), output of
 # their notebook, all cells: grad_norm, snip, grasp, fisher, synflow, jacov. NAS-Bench-Suite-Zero (NeurIPS 2022), score
-# files, 724 cells: naswot, epe_nas, l2_norm. All 15,625 cells by the formula: params, flops. MeCo (NeurIPS 2023), SWAP
+# files, 725 cells: naswot, epe_nas, l2_norm. All 15,625 cells by the formula: params, flops. MeCo (NeurIPS 2023), SWAP
 # (ICLR 2024) and AZ-NAS (CVPR 2024): abstract or notebook, CIFAR-10 unless said. zen: the benchmark's own file.
 PUBLISHED = {
     "params": (0.753, 0.728, 0.692),

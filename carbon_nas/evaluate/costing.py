@@ -67,7 +67,7 @@ class Costing:
         """
         counted = (self.scorer.score(arch, [proxy]) or {})[proxy]
         if math.isnan(counted):
-            raise JobError(f"the {proxy} of {arch} cannot be counted; choose another score.cost")
+            raise JobError(f"the {proxy} of {arch} cannot be counted; choose another score.inference_cost")
         return counted
 
     def latency_seconds(self, arch: str) -> float:

@@ -105,16 +105,15 @@ def minibatch(request: ScoreRequest) -> tuple[tuple[Tensor, Tensor], int]:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise JobError(f"device {request.device!r} cannot be used: {error}") from error
-    space, size = make_space(request), request.score.batch_size
+    space = make_space(request)
     if request.task is None:
         side = side_of(space) if request.side is None else request.side
         require_side(space, side, images="those asked for", key="--side")
         shape = (NOISE_PLANES, side, side)
+        size = request.score.batch_size
         return noise_batch(shape, request.classes, size, request.seed, device), request.classes
     task = load_task(request.task, device)
     require_side(space, task.side, images=f"those of {request.task.dataset}", key=f"space.{request.space}")
-    if size > len(task.train):
-        raise JobError(f"batch_size {size} exceeds the {len(task.train)} training images; make it smaller")
     return study_batch(task, request.score, request.seed), task.classes
 
 

@@ -37,8 +37,15 @@ def noise_batch(
 
 
 def study_batch(task: Task, settings: ScoreSettings, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw the one minibatch of a study, of the kind that its settings name."""
+    """Draw the one minibatch of a study, of the kind that its settings name.
+
+    Raises:
+        JobError: there are fewer images than it needs.
+    """
     if settings.inputs == "images":
+        size, present = settings.batch_size, len(task.train)
+        if size > present:
+            raise JobError(f"score.batch_size {size} exceeds the {present} training images; make it smaller")
         return images_batch(task, settings.batch_size, seed)
     shape = (task.planes, task.side, task.side)
     return noise_batch(shape, task.classes, settings.batch_size, seed, task.train.labels.device)

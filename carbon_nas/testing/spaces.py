@@ -1,6 +1,6 @@
 """The suite for search spaces, and a small space to test controllers with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,6 +9,7 @@ import pytest
 
 from carbon_nas import plugins
 from carbon_nas.interfaces import SearchSpace
+from carbon_nas.search.ranking import AGGREGATE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,12 +85,14 @@ class SpaceConformance:
     """What every search space owes. Subclass it in a test module and set `name` (and `options`).
 
     A space that is not registered overrides the fixture `space` instead. `side` is the height and width of the
-    images that the networks are tried on.
+    images that the networks are tried on; `unscored` are those of the default proxies that have no value for its
+    networks, as for such without maps.
     """
 
     name: ClassVar[str]
     options: ClassVar[Mapping[str, object]] = {}
     side: ClassVar[int] = 16
+    unscored: ClassVar[Set[str]] = frozenset()
 
     @pytest.fixture
     def space(self) -> SearchSpace:
@@ -157,6 +160,26 @@ class SpaceConformance:
         assert first.keys() == again.keys() == other.keys()
         assert all(first[name].equal(again[name]) for name in first)
         assert any(not first[name].equal(other[name]) for name in first)
+
+    def test_networks_can_be_scored(self, space: SearchSpace) -> None:
+        """In any order the same. Proxies by blocks need `blocks`, or a chain that has most of the layers."""
+        from carbon_nas.evaluate.proxies import TABLE  # noqa: PLC0415
+
+        values = [self._scores(space, names) for names in (list(TABLE), list(TABLE)[::-1])]
+        assert values[0] == {name: values[1][name] for name in TABLE}
+        unknown = {name for name in AGGREGATE if values[0][name] == "nan"}
+        assert unknown == self.unscored, (
+            f"of the default proxies {sorted(unknown)} say nothing of the networks"
+        )
+
+    def _scores(self, space: SearchSpace, proxies: Sequence[str]) -> dict[str, str]:
+        import torch  # noqa: PLC0415
+
+        from carbon_nas.evaluate.scoring import Scorer, noise_batch  # noqa: PLC0415
+
+        batch = noise_batch((3, self.side, self.side), 10, 16, seed=1, device=torch.device("cpu"))
+        values = Scorer(space, batch, 10, seed=1).score(space.sample(Random(2)), proxies) or {}
+        return {name: str(value) for name, value in values.items()}  # NaN is not equal to itself
 
     @staticmethod
     def _weights(space: SearchSpace, seed: int) -> dict[str, Any]:

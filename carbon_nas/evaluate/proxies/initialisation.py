@@ -13,20 +13,11 @@ def as_built(network: nn.Module) -> None:
     """Leave the weights as the space made them."""
 
 
-def kaiming_fan_in(network: nn.Module) -> None:
-    """Normal weights of variance 2 / fan-in (He et al., ICCV 2015), no bias, normalisation at one and zero."""
-    _normal(network, lambda weight: nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu"))
-
-
 def standard_normal(network: nn.Module) -> None:
     """Weights from N(0, 1), no bias, normalisation at one and zero (Zen-NAS, ICCV 2021)."""
-    _normal(network, nn.init.normal_)
-
-
-def _normal(network: nn.Module, draw: Callable[..., object]) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            draw(module.weight)
+            nn.init.normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm) and module.affine:
