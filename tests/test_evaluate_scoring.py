@@ -79,6 +79,18 @@ def test_a_proxy_that_cannot_be_computed_has_no_value_and_the_log_says_why(monke
     ]
 
 
+def test_too_little_memory_is_no_value_but_a_reason(monkeypatch):
+    def greedy(passes):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scoring, "TABLE", {**TABLE, "snip": Proxy(greedy)})
+    scores, arch = digits(5)
+    with pytest.raises(
+        JobError, match=f"snip of {arch} does not fit into memory; lower score.batch_size, 16"
+    ):
+        scores.score(arch, ["snip"])
+
+
 def test_the_study_seed_matters():
     names = [name for name, proxy in TABLE.items() if not proxy.of_shape]
     one, two = (scorer(seed=seed).score(MIXED, names) for seed in (1, 2))

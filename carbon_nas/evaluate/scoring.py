@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from carbon_nas.clock import monotonic
 from carbon_nas.errors import JobError
+from carbon_nas.evaluate import memory
 from carbon_nas.evaluate.data import Task, epoch_order
 from carbon_nas.evaluate.proxies import TABLE
 from carbon_nas.evaluate.proxies.initialisation import Initialise
@@ -137,12 +138,12 @@ def _computed(name: str, arch: str, passes: Passes) -> float:
         return TABLE[name].function(passes)
     except torch.AcceleratorError:
         raise
-    except torch.OutOfMemoryError as error:
-        size = len(passes.images)
-        raise JobError(
-            f"{name} of {arch} does not fit into memory; lower score.batch_size, {size}"
-        ) from error
-    except Exception as error:  # noqa: BLE001 -- a network may be such that a proxy fails in any way
+    except Exception as error:  # a network may be such that a proxy fails in any way
+        if isinstance(error, RuntimeError) and memory.is_exceeded(error):
+            size = len(passes.images)
+            raise JobError(
+                f"{name} of {arch} does not fit into memory; lower score.batch_size, {size}"
+            ) from error
         log.warning("%s of %s has no value: %s", name, arch, _in_words(error))
         return math.nan
 
