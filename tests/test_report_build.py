@@ -181,8 +181,9 @@ def test_overhead_is_inside_and_shown(record):
     assert totals.energy_kwh == build_report(record).totals.energy_kwh
 
 
-def test_work_that_came_to_nothing_is_inside_the_totals(record):
-    victim = next(job for job in record.jobs if job.kind is JobKind.TRAIN)
+@pytest.mark.parametrize(("kind", "failed_trainings"), [(JobKind.TRAIN, 1), (JobKind.SCORE, 0)])
+def test_work_that_came_to_nothing_is_inside_the_totals(record, kind, failed_trainings):
+    victim = next(job for job in record.jobs if job.kind is kind)
     jobs = [replace(job, state=JobState.FAILED) if job == victim else job for job in record.jobs]
     report = build_report(replace(record, jobs=jobs))
     expected = exact(row for row in record.entries if row.job_id == victim.id)
@@ -190,7 +191,7 @@ def test_work_that_came_to_nothing_is_inside_the_totals(record):
         *expected
     )
     assert report.totals.energy_kwh == build_report(record).totals.energy_kwh
-    assert report.search.failed == 1
+    assert report.search.failed == failed_trainings
 
 
 @pytest.mark.parametrize("change", [{"signal": Signal.MARGINAL}, {"basis": Basis.LIFECYCLE}])

@@ -243,7 +243,7 @@ class TrainedCandidate:
 class SearchResults:
     """What was found. `suspended` and `resumed` count steps; a job may have several.
 
-    `trained` were trained to the end, `paused` for a part of the epochs, and no further yet.
+    `trained` were trained to the end, `paused` for a part of the epochs, and no further yet; `failed` are trainings.
     """
 
     candidates: int

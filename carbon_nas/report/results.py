@@ -30,7 +30,7 @@ def search_results(record: RunRecord, rows: Sequence[LedgerEntry]) -> SearchResu
         paused=len({one.arch for one in trained} - {one.arch for one in ended}),
         suspended=sum(count for (_, target), count in steps.items() if target is JobState.SUSPENDED),
         resumed=steps[JobState.SUSPENDED, JobState.RUNNING],
-        failed=sum(job.state is JobState.FAILED for job in record.jobs),
+        failed=sum(job.kind is JobKind.TRAIN and job.state is JobState.FAILED for job in record.jobs),
         jobs=_jobs_by_state(record),
         best_arch=best.arch if best else None,
         best_accuracy=best.accuracy if best else None,
