@@ -55,10 +55,10 @@ def done(*specs):
     return [found(spec) for spec in specs]
 
 
-def here(spec, workshop=None):
+def here(spec, workshop=None, job=score_job):
     """Do a job in this process."""
     protocol.write_spec(spec)
-    assert score_job(Attempt(spec, StopRequest(), Lines(-1), 0.0), workshop or Workshop())
+    assert job(Attempt(spec, StopRequest(), Lines(-1), 0.0), workshop or Workshop())
     return found(spec)
 
 
@@ -190,14 +190,15 @@ def test_a_runner_looks_up_nothing_for_other_networks(tmp_path):
         here(replace(spec_of(tmp_path, [PLAIN], "latency:pixel2"), space_options={}))
 
 
-def test_a_runner_scores_no_networks_that_are_for_images_of_another_size(tmp_path):
+@pytest.mark.parametrize("job", [score_job, train_job])
+def test_a_runner_takes_no_networks_that_are_for_images_of_another_size(tmp_path, job):
     mobile = spec_of(tmp_path, ["k3e1d1w1.0|" * 6 + "k3e1d1w1.0"], "flops")
     mobile = replace(mobile, space="mobile", space_options={"side": 32, "width_multiplier": 0.1})
     with pytest.raises(
         ConfigurationError,
         match=r"space.mobile: .* images of 32x32, and those of the data set are 16x16: .* side to 16",
     ):
-        here(mobile)
+        here(mobile, job=job)
     assert here(replace(mobile, space_options={"side": 16, "width_multiplier": 0.1}))
 
 

@@ -24,7 +24,6 @@ from carbon_nas.evaluate.scoring import Scorer, noise_batch
 from carbon_nas.interfaces import SearchSpace
 from carbon_nas.model import JobSpec
 from carbon_nas.search.cost import PUBLISHED, Cost
-from carbon_nas.search.sides import require_side
 
 FOLDER = "latencies"
 
@@ -34,20 +33,12 @@ WARM_UP, PASSES, SECONDS = 5, 5, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Costing:
-    """What finding a cost needs: the job, its space, data set and scorer.
-
-    Raises:
-        ConfigurationError: the space's networks are for images of another size than the data set's.
-    """
+    """What finding a cost needs: the job, its space, data set and scorer."""
 
     spec: JobSpec
     space: SearchSpace
     task: Task
     scorer: Scorer
-
-    def __post_init__(self) -> None:
-        side, key = self.task.side, f"space.{self.spec.space}"
-        require_side(self.space, side, images="those of the data set", key=key)
 
     def find(self, cost: Cost, arch: str) -> float:
         """Give the cost of one inference of `arch`, in its base unit.

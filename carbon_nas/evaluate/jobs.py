@@ -24,6 +24,7 @@ from carbon_nas.evaluate.settings import ScoreSettings, TaskSettings, TrainSetti
 from carbon_nas.evaluate.train import Training, run
 from carbon_nas.interfaces import SearchSpace
 from carbon_nas.model import Evaluation, JobKind, JobSpec
+from carbon_nas.search.sides import require_side
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,24 @@ class Workshop:
             self._task, self._key = load_task(key[0], device), key
         return self._task
 
+    def space(self, spec: JobSpec) -> SearchSpace:
+        """Make the job's search space.
+
+        Raises:
+            ConfigurationError: no such space, a wrong option, or networks for images of another size than the data's.
+        """
+        space = build_space(spec)
+        side = self.task(spec).side
+        require_side(space, side, images="those of the data set", key=f"space.{spec.space}")
+        return space
+
     def scorer(self, spec: JobSpec, settings: ScoreSettings) -> Scorer:
         """Give the job's scorer: that of the job before, with what it knows, if only the architectures differ."""
         task = self.task(spec)
         key = (self._key, spec.space, dict(spec.space_options), settings, spec.seed)
         if self._scorer is None or key != self._scorer_key:
             batch = study_batch(task, settings, spec.seed)
-            self._scorer = Scorer(build_space(spec), batch, task.classes, seed=spec.seed)
+            self._scorer = Scorer(self.space(spec), batch, task.classes, seed=spec.seed)
             self._scorer_key = key
         return self._scorer
 
@@ -87,7 +99,7 @@ def score_job(attempt: Attempt, workshop: Workshop) -> bool:
     settings = plugins.check_options(ScoreSettings, spec.score, key="score")
     with attempt.leaving_at_once():
         scorer = workshop.scorer(spec, settings)
-        costing = Costing(spec, build_space(spec), workshop.task(spec), scorer)
+        costing = Costing(spec, workshop.space(spec), workshop.task(spec), scorer)
     known = {evaluation.arch for evaluation in protocol.read_results(spec.directory)}
     failures: list[JobError] = []
     for place, arch in enumerate(spec.archs):
@@ -116,6 +128,7 @@ def train_job(attempt: Attempt, workshop: Workshop) -> bool:
     It begins with the job's newest checkpoint, else with that of the job it continues, else anew.
 
     Raises:
+        ConfigurationError: a wrong setting, or networks for images of another size than the data set's.
         JobError: not exactly one architecture, or its training cannot go on.
         CheckpointError: the directory holds another job's checkpoints.
     """
@@ -130,7 +143,7 @@ def train_job(attempt: Attempt, workshop: Workshop) -> bool:
     with attempt.leaving_at_once():  # seconds may pass: making its first optimizer, torch imports a lot
         task = workshop.task(spec)
         seed_everything(seed)
-        network = build_space(spec).build(arch, task.planes, task.classes)
+        network = workshop.space(spec).build(arch, task.planes, task.classes)
         training = Training(network, task, settings, seed, until=spec.epochs)
         host = _TrainingHost(attempt, settings, training)
     if not run(training, host):

@@ -26,7 +26,7 @@ from carbon_nas.evaluate.proxies.passes import Passes, summed
 
 def grasp(passes: Passes) -> float:
     """Give -sum w (H g), zero if no gradient arrives; NaN without convolutions and linear layers, or their weights."""
-    if None in passes.weights:
+    if not passes.has_own_weights:
         return math.nan
     by_weights, (by_outputs, _, otherwise) = passes.differentiable_by_weights, passes.differentiable
     reached = {place: g for place, g in enumerate(by_weights) if g.requires_grad}

@@ -90,6 +90,11 @@ class Passes:
         """The weight of each layer of `layers`; None of one that is made of others at each use, as by `parametrize`."""
         return [dict(layer.named_parameters(recurse=False)).get("weight") for layer in self.layers]
 
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether each layer has a weight of its own."""
+        return all(weight is not None for weight in self.weights)
+
     @cached_property
     def forward(self) -> Forward:
         """The whole minibatch through the network; the inputs take part in the graph.
@@ -153,7 +158,7 @@ class Passes:
     @property
     def knows_all_calls(self) -> bool:
         """Whether `Forward.calls` is all that the layers' weights do to the loss."""
-        return None not in self.weights and not self._plain.by_weights
+        return self.has_own_weights and not self._plain.by_weights
 
     @property
     def block_gradients(self) -> list[Tensor]:

@@ -29,7 +29,7 @@ def synflow(passes: Passes) -> float:
     NaN without convolutions and linear layers, if a layer's weight is made of others at each use, and where what
     flows is no number, or below zero: then something in the network does not keep the sign.
     """
-    if not passes.weights or None in passes.weights:
+    if not (passes.weights and passes.has_own_weights):
         return math.nan
     network = passes.network
     parameters = {
