@@ -134,7 +134,7 @@ def _made(request: LatencyRequest, space: SearchSpace, side: int, device: str) -
     """Make the network with its initial weights, which do not matter here, and one image of noise for it."""
     import torch  # noqa: PLC0415 -- with its sibling
 
-    from carbon_nas.evaluate.inference import size  # noqa: PLC0415 -- loads torch
+    from carbon_nas.evaluate.inference import require_logits, size  # noqa: PLC0415 -- loads torch
 
     try:
         image = torch.randn(1, PLANES, side, side).to(device)
@@ -144,12 +144,7 @@ def _made(request: LatencyRequest, space: SearchSpace, side: int, device: str) -
     with _naming_the_network(request, side):
         network = space.build(request.arch, PLANES, CLASSES).to(device)
         parameters, flops = size(network, image)
-        with torch.inference_mode():
-            logits = network.eval()(image)
-        shape = getattr(logits, "shape", None)
-        if shape != (1, CLASSES):
-            what = type(logits).__name__ if shape is None else list(shape)
-            raise ValueError(f"logits [1, {CLASSES}] should come out, not {what}")
+        require_logits(network, image, CLASSES)
     return _Made(network, image, parameters, flops)
 
 

@@ -54,8 +54,8 @@ def digits(kind):
     [
         (0, "cannot be made: RuntimeError: no such layer"),
         (1, "fails on images 1x16x16: KeyError: 'nowhere"),
-        (2, "gives tuple instead of logits \\(2, 10\\)"),
-        (3, "gives \\(2, 11\\) instead of logits \\(2, 10\\)"),
+        (2, r"fails on images 1x16x16: ValueError: logits \[2, 10\] should come out, not tuple"),
+        (3, r"fails on images 1x16x16: ValueError: logits \[2, 10\] should come out, not \[2, 11\]"),
         (4, "fails on images 1x16x16: KeyError: 'nowhere"),
     ],
 )

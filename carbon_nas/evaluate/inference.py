@@ -91,6 +91,21 @@ def size(network: nn.Module, images: Tensor) -> tuple[int, int | None]:
     return int(params(passes)), int(operations) if math.isfinite(operations) else None
 
 
+def require_logits(network: nn.Module, images: Tensor, classes: int) -> None:
+    """Run `network` once on `images` [B, planes, H, W] and check that logits [B, classes] come out.
+
+    Raises:
+        ValueError: something else comes out.
+        Exception: whatever the network raises.
+    """
+    with torch.no_grad(), in_mode(network, training=False):
+        logits: object = network(images)
+    wanted = [len(images), classes]
+    given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if given != wanted:
+        raise ValueError(f"logits {wanted} should come out, not {given}")
+
+
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Give the quartiles of two values or more, interpolated between neighbours (Hyndman and Fan's type 7)."""
     first, median, third = statistics.quantiles(values, n=4, method="inclusive")

@@ -11,9 +11,10 @@ from carbon_nas.clock import monotonic
 from carbon_nas.errors import JobError
 from carbon_nas.evaluate import memory
 from carbon_nas.evaluate.data import Task, epoch_order
+from carbon_nas.evaluate.inference import require_logits
 from carbon_nas.evaluate.proxies import TABLE
 from carbon_nas.evaluate.proxies.initialisation import Initialise
-from carbon_nas.evaluate.proxies.passes import Passes, in_mode
+from carbon_nas.evaluate.proxies.passes import Passes
 from carbon_nas.evaluate.randomness import generator, stable_seed
 from carbon_nas.evaluate.settings import ScoreSettings
 from carbon_nas.interfaces import SearchSpace
@@ -120,17 +121,12 @@ class Scorer:
         """Run the network by itself: if that fails, no proxy is at fault. Two images are enough to tell."""
         images = self._batch[0][:2]
         try:
-            with torch.no_grad(), in_mode(network, training=False):
-                logits: object = network(images)
+            require_logits(network, images, self._classes)
         except torch.AcceleratorError:  # the device is broken, and the runner must know
             raise
         except Exception as error:
             shape = "x".join(map(str, images.shape[1:]))
             raise JobError(f"the network of {arch} fails on images {shape}: {_in_words(error)}") from error
-        wanted = (len(images), self._classes)
-        if not isinstance(logits, Tensor) or logits.shape != wanted:
-            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise JobError(f"the network of {arch} gives {given} instead of logits {wanted}")
 
 
 def _computed(name: str, arch: str, passes: Passes) -> float:
